@@ -1,0 +1,104 @@
+"""Clear whole batches of order books, outside an environment."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from peerwatt.errors import PeerWattError, unknown_name
+from peerwatt.market.kernels import clear_batch
+from peerwatt.market.units import MAX_PRICE_LEVELS
+
+MECHANISMS = {"cda": 0, "call": 1}
+"""Market mechanisms and the code by which the kernels know them."""
+
+Ints = NDArray[np.int64]
+
+
+class Cleared(NamedTuple):
+    """Result of clearing B books of N households; energy in quanta, money in quanta x ticks."""
+
+    traded: Ints  # [B, N] sold > 0, bought < 0
+    payment: Ints  # [B, N] received > 0, paid < 0
+    volume: Ints  # [B] quanta that changed hands
+    value: Ints  # [B] sum of quantity x price over the trades
+    square: Ints  # [B] sum of quantity x price^2 over the trades
+
+
+def mechanism_code(name: str) -> int:
+    """Return the kernel code of the mechanism called `name`.
+
+    Raises:
+        PeerWattError: there is no such mechanism.
+    """
+    if name not in MECHANISMS:
+        raise unknown_name("mechanism", name, MECHANISMS)
+    return MECHANISMS[name]
+
+
+def price_grid(feed_in: int, retail: ArrayLike, levels: int) -> Ints:
+    """Return the ascending price ticks [T, levels] between feed-in and each retail price [T].
+
+    Level 0 is the feed-in tariff and the last level the retail price; those between are spaced
+    evenly and rounded half up to a tick.
+    """
+    spread = np.atleast_1d(np.asarray(retail, np.int64)) - feed_in
+    steps = np.arange(levels, dtype=np.int64)
+    return feed_in + (2 * steps * spread[:, None] + (levels - 1)) // (2 * (levels - 1))
+
+
+def clear(
+    mechanism: str, order: ArrayLike, level: ArrayLike, ticks: ArrayLike, arrival: ArrayLike
+) -> Cleared:
+    """Clear B order books of N households with `mechanism`.
+
+    Args:
+        mechanism: a key of `MECHANISMS`.
+        order: [B, N] quanta; offers are positive, bids negative, 0 abstains.
+        level: [B, N] index of each order's limit price in `ticks`.
+        ticks: [B, K] or [K] ascending price ticks, K <= 64.
+        arrival: [B, N] a permutation of 0..N-1 per book, the order in which orders arrive.
+
+    Raises:
+        PeerWattError: unknown mechanism, or arrays that do not fit together.
+    """
+    code = mechanism_code(mechanism)
+    orders = np.ascontiguousarray(order, np.int64)
+    if orders.ndim != 2:
+        raise PeerWattError(f"order has shape {orders.shape}, expected [books, households].")
+    communities, n = orders.shape
+    limits = np.ascontiguousarray(level, np.int64)
+    turns = np.ascontiguousarray(arrival, np.int64)
+    grid = np.asarray(ticks, np.int64)
+    levels = grid.shape[-1]
+    if limits.shape != orders.shape or turns.shape != orders.shape:
+        raise PeerWattError(
+            f"level {limits.shape} and arrival {turns.shape} must have the shape of order "
+            f"{orders.shape}."
+        )
+    if not 2 <= levels <= MAX_PRICE_LEVELS or np.any(np.diff(grid) < 0):
+        raise PeerWattError(f"ticks must be 2 to {MAX_PRICE_LEVELS} ascending prices.")
+    if limits.size and (limits.min() < 0 or limits.max() >= levels):
+        raise PeerWattError(f"level must lie in 0..{levels - 1}.")
+    if not np.array_equal(np.sort(turns, axis=1), np.broadcast_to(np.arange(n), turns.shape)):
+        raise PeerWattError("each row of arrival must be a permutation of the households.")
+    grid = np.ascontiguousarray(np.broadcast_to(grid, (communities, levels)))
+    traded = np.zeros_like(orders)
+    payment = np.zeros_like(orders)
+    moments = np.zeros((communities, 3), np.int64)
+    clear_batch(
+        code,
+        communities,
+        n,
+        levels,
+        orders.ravel(),
+        limits.ravel(),
+        grid.ravel(),
+        turns.ravel(),
+        traded.ravel(),
+        payment.ravel(),
+        moments.ravel(),
+    )
+    return Cleared(traded, payment, moments[:, 0], moments[:, 1], moments[:, 2])

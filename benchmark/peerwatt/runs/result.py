@@ -1,0 +1,110 @@
+"""The record of one run: a JSON file from which every published number is recomputed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+METRICS_VERSION = 1
+"""Raised whenever the definition of a metric changes; results of another version do not compare."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """Base of all parts of a result: immutable, and unknown keys are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskRecord(Record):
+    """Which task was played, exactly."""
+
+    name: str
+    content_hash: str = Field(description="SHA-256 over the card and the data it names")
+    households: int
+    slots: int = Field(description="slots per episode")
+
+
+class PluginRecord(Record):
+    """Which plugin took part, and with which options."""
+
+    name: str
+    distribution: str = Field(description="distribution that registered the plugin")
+    version: str = Field(description="version of that distribution")
+    options: dict[str, Any] = Field(default_factory=dict, description="its hyper-parameters")
+
+
+class EpisodeMetrics(Record):
+    """Metrics of one evaluation, one value per held-out episode.
+
+    `null` marks a metric that is undefined in an episode (no slot in which trade was feasible, say).
+    """
+
+    episodes: int
+    cost: list[Finite] = Field(description="community cost of each episode, in the task's currency")
+    grid_cost: list[Finite] = Field(description="the same without any trade, storage idle")
+    oracle_cost: list[Finite] = Field(description="perfect-foresight optimum of the community")
+    savings: list[list[Finite]] = Field(
+        description="[episodes][households] money saved against grid-only"
+    )
+    grid_bills: list[list[Finite]] = Field(
+        description="[episodes][households] bill under grid-only, the scale of relative savings"
+    )
+    metrics: dict[str, list[Finite | None]] = Field(
+        description="name -> one value per episode; names and units in the metric reference"
+    )
+
+
+class CurvePoint(Record):
+    """One validation of the policy in training."""
+
+    agent_steps: int
+    welfare: Finite
+    scores: dict[str, Finite | None] = Field(default_factory=dict)
+
+
+class Timings(Record):
+    """Where the time went, in seconds."""
+
+    wall: Finite
+    cpu: Finite
+    training_wall: Finite
+    evaluation_wall: Finite
+    agent_steps_per_second: Finite | None = Field(description="training only, wall clock")
+
+
+class Environment(Record):
+    """What the run ran on."""
+
+    python: str
+    platform: str
+    processor: str
+    packages: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+class RunResult(Record):
+    """One (task, algorithm, critic, mechanism, seed): everything needed to score and trace it."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    metrics_version: int = METRICS_VERSION
+    task: TaskRecord
+    mechanism: str
+    algorithm: PluginRecord
+    critic: PluginRecord
+    shaping: dict[str, Any] = Field(description="weights and ramp by which the critic shaped")
+    seed: int
+    budget: int = Field(description="agent-steps that the algorithm was allowed")
+    agent_steps: int = Field(description="agent-steps that it took")
+    config_hash: str = Field(description="SHA-256 over all of the above but the seed")
+    households: list[str] = Field(description="group of each household, in order")
+    test: EpisodeMetrics = Field(description="final evaluation on the test split, done once")
+    curve: list[CurvePoint] = Field(description="evaluations on the validation split in training")
+    timings: Timings
+    environment: Environment
+    command: str
+    created_utc: str
