@@ -49,6 +49,17 @@ def price_grid(feed_in: int, retail: ArrayLike, levels: int) -> Ints:
     return feed_in + (2 * steps * spread[:, None] + (levels - 1)) // (2 * (levels - 1))
 
 
+def _integers(name: str, values: ArrayLike) -> Ints:
+    """Return `values` as a C-ordered array; a fraction is an error, never cut off."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise PeerWattError(f"{name} has rows of different lengths.") from None
+    if array.size and array.dtype.kind not in "iu":
+        raise PeerWattError(f"{name} has type {array.dtype}, expected integers.")
+    return np.asarray(array, np.int64, order="C")
+
+
 def clear(
     mechanism: str, order: ArrayLike, level: ArrayLike, ticks: ArrayLike, arrival: ArrayLike
 ) -> Cleared:
@@ -58,32 +69,38 @@ def clear(
         mechanism: a key of `MECHANISMS`.
         order: [B, N] quanta; offers are positive, bids negative, 0 abstains.
         level: [B, N] index of each order's limit price in `ticks`.
-        ticks: [B, K] or [K] ascending price ticks, K <= 64.
+        ticks: [B, K] or [K] strictly ascending price ticks, K <= 64.
         arrival: [B, N] a permutation of 0..N-1 per book, the order in which orders arrive.
 
     Raises:
         PeerWattError: unknown mechanism, or arrays that do not fit together.
     """
     code = mechanism_code(mechanism)
-    orders = np.ascontiguousarray(order, np.int64)
+    orders = _integers("order", order)
     if orders.ndim != 2:
         raise PeerWattError(f"order has shape {orders.shape}, expected [books, households].")
     communities, n = orders.shape
-    limits = np.ascontiguousarray(level, np.int64)
-    turns = np.ascontiguousarray(arrival, np.int64)
-    grid = np.asarray(ticks, np.int64)
-    levels = grid.shape[-1]
+    limits = _integers("level", level)
+    turns = _integers("arrival", arrival)
+    grid = _integers("ticks", ticks)
     if limits.shape != orders.shape or turns.shape != orders.shape:
         raise PeerWattError(
             f"level {limits.shape} and arrival {turns.shape} must have the shape of order "
             f"{orders.shape}."
         )
-    if not 2 <= levels <= MAX_PRICE_LEVELS or np.any(np.diff(grid) < 0):
-        raise PeerWattError(f"ticks must be 2 to {MAX_PRICE_LEVELS} ascending prices.")
+    if grid.ndim not in (1, 2) or (grid.ndim == 2 and len(grid) != communities):
+        raise PeerWattError(f"ticks has shape {grid.shape}, expected [levels] or [books, levels].")
+    levels = grid.shape[-1]
+    if not 2 <= levels <= MAX_PRICE_LEVELS or np.any(np.diff(grid) <= 0):
+        raise PeerWattError(f"ticks must be 2 to {MAX_PRICE_LEVELS} strictly ascending prices.")
     if limits.size and (limits.min() < 0 or limits.max() >= levels):
         raise PeerWattError(f"level must lie in 0..{levels - 1}.")
     if not np.array_equal(np.sort(turns, axis=1), np.broadcast_to(np.arange(n), turns.shape)):
         raise PeerWattError("each row of arrival must be a permutation of the households.")
+    if orders.size:
+        quanta = np.abs(orders.astype(float)).sum(axis=1).max()
+        if quanta * max(1.0, np.abs(grid.astype(float)).max()) ** 2 >= 2.0**62:
+            raise PeerWattError("order and ticks are too large for exact 64-bit money.")
     grid = np.ascontiguousarray(np.broadcast_to(grid, (communities, levels)))
     traded = np.zeros_like(orders)
     payment = np.zeros_like(orders)

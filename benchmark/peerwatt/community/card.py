@@ -1,0 +1,203 @@
+"""Task cards: short TOML files that state a community, its tariff, its market and its splits."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from peerwatt.errors import PeerWattError
+from peerwatt.market.units import MAX_PRICE_LEVELS
+
+Split = Literal["train", "validation", "test"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EpisodeCard(_Part):
+    """Length of an episode and of its slots."""
+
+    days: Annotated[int, Field(ge=1, le=5)] = 2
+    slot_minutes: Literal[15, 30, 60] = 60
+
+
+class TariffCard(_Part):
+    """What the grid takes and pays. All households of a community have the same tariff."""
+
+    currency: str = "$"
+    tick: Annotated[float, Field(gt=0)] = 0.0001
+    """Money per kWh of one price tick; all prices are whole ticks."""
+    feed_in: Annotated[float, Field(ge=0)]
+    """Money per exported kWh."""
+    retail: Annotated[float, Field(gt=0)] | list[Annotated[float, Field(gt=0)]] | Literal["data"]
+    """Money per imported kWh: one number, 24 of them (hour of day), or "data"."""
+
+    @model_validator(mode="after")
+    def _feed_in_below_retail(self) -> TariffCard:
+        if isinstance(self.retail, list) and len(self.retail) != 24:
+            raise ValueError(f"retail lists {len(self.retail)} prices, expected 24, one an hour")
+        prices = self.retail if isinstance(self.retail, list) else [self.retail]
+        for price in prices:
+            if isinstance(price, float) and self.feed_in >= price:
+                raise ValueError(
+                    f"feed_in {self.feed_in} must be below retail {price}: otherwise a kWh is "
+                    "worth more exported than used, and no trade inside the community pays"
+                )
+        return self
+
+
+class MarketCard(_Part):
+    """How the community trades."""
+
+    mechanism: str = "cda"
+    price_levels: Annotated[int, Field(ge=3, le=MAX_PRICE_LEVELS - 1)] = 21
+    """Levels from feed-in to retail; odd, so that one of them is the mid-market price."""
+    quantity_levels: Annotated[int, Field(ge=2, le=21)] = 3
+    """Shares of the surplus or deficit that can be quoted: 0, ..., 1."""
+    reward_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Money per unit of reward."""
+
+    @field_validator("price_levels")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("price_levels must be odd, so that one level is the mid-market price")
+        return value
+
+
+class ProfilesCard(_Part):
+    """Where load and PV come from; paths are relative to the card."""
+
+    data: str | None = None
+    """A .npz of integer arrays as `peerwatt_tasks.prepare` writes it."""
+    load_csv: str | None = None
+    """Own data: first line the names of the homes, then one line per slot, load in kWh per slot."""
+    pv_csv: str | None = None
+    """The same for PV generation in kWh per slot."""
+    first_weekday: Annotated[int, Field(ge=0, le=6)] = 0
+    """Weekday of the first day of the CSV files, 0 = Monday."""
+    train_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Relative standard deviation of household noise per slot on the train split."""
+    evaluation_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """The same on the validation and test splits."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ProfilesCard:
+        if (self.data is None) == (self.load_csv is None):
+            raise ValueError("name either data or load_csv")
+        return self
+
+
+class BatteryCard(_Part):
+    """A home battery."""
+
+    capacity_kwh: Annotated[float, Field(gt=0, le=1000)]
+    power_kw: Annotated[float, Field(gt=0, le=1000)]
+    round_trip_efficiency: Annotated[float, Field(gt=0.1, le=1)] = 0.9
+    """Split evenly: the square root of it each way."""
+    lowest: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Lower bound of the state of charge, share of capacity; batteries start there."""
+    highest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Upper bound of the state of charge, share of capacity."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> BatteryCard:
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest {self.lowest} must be below highest {self.highest}")
+        return self
+
+
+class HouseholdsCard(_Part):
+    """A group of households that keep the same assets."""
+
+    group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 +-]{0,31}$")]
+    homes: Annotated[list[str], Field(min_length=1)]
+    pv: bool = False
+    battery: BatteryCard | None = None
+
+
+class SplitsCard(_Part):
+    """How whole weeks are dealt to the splits."""
+
+    cycle: Annotated[list[Split], Field(min_length=1)] = ["train", "train", "validation", "test"]
+
+    @model_validator(mode="after")
+    def _all_there(self) -> SplitsCard:
+        missing = {"train", "validation", "test"} - set(self.cycle)
+        if missing:
+            raise ValueError(f"cycle lacks {', '.join(sorted(missing))}")
+        return self
+
+
+class EvaluationCard(_Part):
+    """How a policy is evaluated."""
+
+    episodes: Annotated[int, Field(ge=1, le=1000)] = 32
+
+
+class TaskCard(_Part):
+    """A task: immutable, versioned in its name."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*$")]
+    title: Annotated[str, Field(min_length=1, max_length=120)]
+    description: Annotated[str, Field(min_length=1, max_length=2000)]
+    episode: EpisodeCard = EpisodeCard()
+    tariff: TariffCard
+    market: MarketCard = MarketCard()
+    profiles: ProfilesCard
+    splits: SplitsCard = SplitsCard()
+    evaluation: EvaluationCard = EvaluationCard()
+    households: Annotated[list[HouseholdsCard], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _homes_once(self) -> TaskCard:
+        homes = [home for group in self.households for home in group.homes]
+        twice = sorted({home for home in homes if homes.count(home) > 1})
+        if twice:
+            raise ValueError(f"homes {', '.join(twice)} are named twice")
+        groups = [group.group for group in self.households]
+        if len(set(groups)) < len(groups):
+            raise ValueError("group names must differ")
+        if len(homes) > 1000:
+            raise ValueError(f"{len(homes)} homes, expected at most 1000")
+        return self
+
+
+def read_card(path: Path) -> TaskCard:
+    """Read and validate the task card at `path`.
+
+    Raises:
+        PeerWattError: the file cannot be read, is not TOML, or a key is missing, unknown or out of
+            range; the sentence names the file, the key and what was expected.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PeerWattError(f"cannot read task card {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PeerWattError(f"task card {path} is not valid TOML: {error}.") from None
+    try:
+        return TaskCard.model_validate(content)
+    except ValidationError as error:
+        raise PeerWattError(f"task card {path}: {_sentence(error)}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first: Any = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part not in ("float", "list[float]"))
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    more = error.error_count() - 1
+    shown = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
+    return f"{key or 'card'}: {message}{shown}" + (f", and {more} more" if more else "") + "."

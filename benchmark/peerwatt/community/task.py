@@ -1,0 +1,229 @@
+"""A loaded task: its card, its community in the kernel's units, and its content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peerwatt.community.card import BatteryCard, Split, TaskCard, read_card
+from peerwatt.community.profiles import ProfileTable, read_csv, read_npz
+from peerwatt.errors import PeerWattError
+from peerwatt.market.clearing import mechanism_code, price_grid
+from peerwatt.market.units import QUANTA_PER_KWH
+
+EFFICIENCY_ONE = 1 << 16
+DAYS_PER_WEEK = 7
+DATA_TICK = 0.0001
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Community:
+    """N households and T slots of their profiles, in quanta and ticks."""
+
+    groups: tuple[str, ...]  # [N] group of each household
+    homes: tuple[str, ...]  # [N] name of each household's profile
+    load: NDArray[np.int32]  # [T, N] quanta per slot
+    pv: NDArray[np.int32]  # [T, N] quanta per slot, 0 without PV
+    capacity: Ints  # [N] quanta, 0 without storage
+    power: Ints  # [N] quanta per slot
+    efficiency: Ints  # [N] one-way, in 1 / 65536
+    lowest: Ints  # [N] bounds of the state of charge, quanta
+    highest: Ints  # [N]
+    feed_in: int  # ticks
+    retail: Ints  # [T] ticks
+    sunny: NDArray[np.int8]  # [days]
+    weekday: NDArray[np.int8]  # [days]
+
+    @property
+    def size(self) -> int:
+        """Number of households N."""
+        return len(self.groups)
+
+    @property
+    def has_storage(self) -> bool:
+        """True if any household has a battery."""
+        return bool(self.capacity.any())
+
+
+@dataclass(frozen=True)
+class Task:
+    """An immutable task. `content_hash` covers the card and every value of its data."""
+
+    card: TaskCard
+    community: Community
+    content_hash: str
+
+    @property
+    def name(self) -> str:
+        """Name with version, such as `pilot-v1`."""
+        return self.card.name
+
+    @property
+    def slots_per_day(self) -> int:
+        """Slots in a day."""
+        return 24 * 60 // self.card.episode.slot_minutes
+
+    @property
+    def horizon(self) -> int:
+        """Slots in an episode."""
+        return self.card.episode.days * self.slots_per_day
+
+    @property
+    def money_unit(self) -> float:
+        """Money of one quantum x tick, in the task's currency."""
+        return self.card.tariff.tick / QUANTA_PER_KWH
+
+    def weeks(self, split: Split) -> list[int]:
+        """Return the whole weeks of the profiles that belong to `split`."""
+        cycle = self.card.splits.cycle
+        weeks = len(self.community.retail) // self.slots_per_day // DAYS_PER_WEEK
+        return [week for week in range(weeks) if cycle[week % len(cycle)] == split]
+
+    def training_starts(self, split: Split = "train") -> Ints:
+        """Return the first slots [W] of all windows of `split`.
+
+        A window, the day before it (the forecast is yesterday) and the slot after it (the last
+        observation) lie in one week, so nothing of another split is seen.
+        """
+        days = self.card.episode.days
+        return self._starts(split, range(1, DAYS_PER_WEEK - days))
+
+    def evaluation_starts(self, split: Split) -> Ints:
+        """Return the first slots [W] of the windows of `split` that do not overlap."""
+        days = self.card.episode.days
+        return self._starts(split, range(1, DAYS_PER_WEEK - days + 1, days))
+
+    def _starts(self, split: Split, offsets: range) -> Ints:
+        days = [DAYS_PER_WEEK * week + day for week in self.weeks(split) for day in offsets]
+        return np.array(days, np.int64) * self.slots_per_day
+
+
+def load_card(path: str | Path) -> Task:
+    """Load the task whose card is the TOML file at `path`.
+
+    Raises:
+        PeerWattError: the card or its data are wrong; the sentence says where and what to mend.
+    """
+    path = Path(path)
+    card = read_card(path)
+    mechanism_code(card.market.mechanism)
+    slots_per_day = 24 * 60 // card.episode.slot_minutes
+    profiles = card.profiles
+    if profiles.data is not None:
+        table = read_npz(path.parent / profiles.data)
+    else:
+        assert profiles.load_csv is not None
+        table = read_csv(
+            path.parent / profiles.load_csv,
+            path.parent / profiles.pv_csv if profiles.pv_csv else None,
+            slots_per_day,
+            profiles.first_weekday,
+        )
+    community = _community(card, table, slots_per_day, path)
+    content = json.dumps(card.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(f"{content}\n{table.digest()}".encode()).hexdigest()
+    task = Task(card, community, digest)
+    for split in ("train", "validation", "test"):
+        windows = len(task.evaluation_starts(split))
+        wanted = 1 if split == "train" else card.evaluation.episodes
+        if windows < wanted:
+            raise PeerWattError(
+                f"task card {path}: the {split} split has {windows} windows of "
+                f"{card.episode.days} days, expected at least {wanted}; give more weeks of data, "
+                "another splits.cycle, or fewer evaluation.episodes."
+            )
+    return task
+
+
+def _ticks(price: float, tick: float, key: str, path: Path) -> int:
+    ticks = round(price / tick)
+    if abs(ticks * tick - price) > 1e-9:
+        raise PeerWattError(
+            f"task card {path}: {key} {price} is not a whole number of ticks {tick}."
+        )
+    return ticks
+
+
+def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Path) -> Community:
+    tariff = card.tariff
+    days = len(table.load) // slots_per_day
+    slots = days * slots_per_day
+    if len(table.sunny) < days or len(table.weekday) < days:
+        raise PeerWattError(f"task card {path}: sunny and weekday must cover {days} days.")
+    feed_in = _ticks(tariff.feed_in, tariff.tick, "tariff.feed_in", path)
+    if tariff.retail == "data":
+        if table.retail is None or abs(tariff.tick - DATA_TICK) > 1e-12:
+            raise PeerWattError(
+                f'task card {path}: tariff.retail = "data" needs an array retail in the data, '
+                f"in ticks of {DATA_TICK}."
+            )
+        retail = table.retail[:slots].astype(np.int64)
+    else:
+        prices = tariff.retail if isinstance(tariff.retail, list) else [float(tariff.retail)] * 24
+        hourly = np.array([_ticks(p, tariff.tick, "tariff.retail", path) for p in prices])
+        retail = np.tile(np.repeat(hourly, slots_per_day // 24), days).astype(np.int64)
+    levels = card.market.price_levels
+    narrow = int(retail.min()) - feed_in
+    if narrow < levels - 1:
+        raise PeerWattError(
+            f"task card {path}: retail price {retail.min() * tariff.tick:g} must exceed feed_in "
+            f"{tariff.feed_in:g} by at least {levels - 1} ticks of {tariff.tick:g}, one for each "
+            "step of market.price_levels."
+        )
+
+    hours = card.episode.slot_minutes / 60
+    groups: list[str] = []
+    homes: list[str] = []
+    batteries: list[BatteryCard | None] = []
+    keeps_pv: list[bool] = []
+    for group in card.households:
+        for home in group.homes:
+            if home not in table.homes:
+                raise PeerWattError(
+                    f"task card {path}: home {home!r} of group {group.group!r} is not in the data; "
+                    f"known: {', '.join(table.homes)}."
+                )
+            groups.append(group.group)
+            homes.append(home)
+            batteries.append(group.battery)
+            keeps_pv.append(group.pv)
+    columns = [table.homes.index(home) for home in homes]
+
+    def quanta(values: list[float]) -> Ints:
+        return np.array([round(value * QUANTA_PER_KWH) for value in values], np.int64)
+
+    capacity = quanta([battery.capacity_kwh if battery else 0.0 for battery in batteries])
+    return Community(
+        groups=tuple(groups),
+        homes=tuple(homes),
+        load=np.ascontiguousarray(table.load[:slots, columns]),
+        pv=np.ascontiguousarray(table.pv[:slots, columns] * np.array(keeps_pv, np.int32)),
+        capacity=capacity,
+        power=quanta([battery.power_kw * hours if battery else 0.0 for battery in batteries]),
+        efficiency=np.array(
+            [
+                round((battery.round_trip_efficiency if battery else 1.0) ** 0.5 * EFFICIENCY_ONE)
+                for battery in batteries
+            ],
+            np.int64,
+        ),
+        lowest=quanta([b.lowest * b.capacity_kwh if b else 0.0 for b in batteries]),
+        highest=quanta([b.highest * b.capacity_kwh if b else 0.0 for b in batteries]),
+        feed_in=feed_in,
+        retail=retail,
+        sunny=table.sunny[:days],
+        weekday=table.weekday[:days],
+    )
+
+
+def tariff_rows(community: Community, levels: int) -> tuple[Ints, Ints]:
+    """Return the distinct price grids [P, levels] and the grid that holds in each slot [T]."""
+    prices, rows = np.unique(community.retail, return_inverse=True)
+    return price_grid(community.feed_in, prices, levels), rows.astype(np.int64).reshape(-1)

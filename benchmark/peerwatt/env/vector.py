@@ -1,0 +1,263 @@
+"""`VectorMarket`: B communities of N households, stepped together as arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from peerwatt.community import Split, Task
+from peerwatt.community.random import check_seed
+from peerwatt.community.task import tariff_rows
+from peerwatt.env.kernel import (
+    BATTERY_ACTIONS,
+    FEATURES,
+    IDLE,
+    PUBLIC_FEATURES,
+    Slot,
+    State,
+    Tables,
+    reset_slots,
+    step_slots,
+)
+from peerwatt.env.scenarios import Scenarios
+from peerwatt.errors import PeerWattError
+from peerwatt.market.clearing import mechanism_code
+
+Floats = NDArray[np.float32]
+NOISE_ONE = 1 << 16
+
+
+class Step(NamedTuple):
+    """Outcome of one slot. The arrays are reused by the next step: copy what you keep."""
+
+    observation: Floats  # [B, N, F] of the next slot; of the next episode where truncated
+    reward: Floats  # [B, N] -cost / reward_scale
+    truncated: NDArray[np.bool_]  # [B] the episode ran out of time (it never terminates)
+    final_observation: Floats  # [B, N, F] last of the old episode, valid where truncated
+    grid_reward: Floats  # [B, N] what grid-only would have earned: an action-free baseline
+    slot: Slot  # flat integer records of the slot
+
+
+def build_tables(task: Task, starts: NDArray[np.int64]) -> Tables:
+    """Lay out a task's community as the flat arrays that the kernel reads."""
+    community = task.community
+    slots, n = community.load.shape
+    day = task.slots_per_day
+    net = community.pv.astype(np.int64) - community.load
+    sums = np.zeros((slots + 1, n), np.int64)
+    np.cumsum(net, axis=0, out=sums[1:])
+    ticks, tariff = tariff_rows(community, task.card.market.price_levels)
+    retail = community.retail / community.retail.max()
+    ahead = np.concatenate([retail, retail[:day]])
+    hours = 6 * day // 24
+    soon = np.lib.stride_tricks.sliding_window_view(ahead[1:], hours).mean(axis=1)[:slots]
+    angle = 2 * np.pi * (np.arange(slots) % day) / day
+    public = np.stack(
+        [
+            np.sin(angle),
+            np.cos(angle),
+            np.repeat(community.weekday >= 5, day),
+            np.repeat(community.sunny, day),
+            retail,
+            np.full(slots, community.feed_in / community.retail.max()),
+            ahead[1 : slots + 1],
+            soon,
+        ],
+        axis=1,
+    )
+    assert public.shape[1] == PUBLIC_FEATURES
+    return Tables(
+        load=community.load.reshape(-1),
+        pv=community.pv.reshape(-1),
+        net_sums=sums.reshape(-1),
+        tariff=tariff,
+        ticks=ticks.reshape(-1),
+        public=np.ascontiguousarray(public, np.float32).reshape(-1),
+        capacity=community.capacity,
+        power=community.power,
+        efficiency=community.efficiency,
+        lowest=community.lowest,
+        highest=community.highest,
+        starts=starts,
+    )
+
+
+class VectorMarket:
+    """A batch of communities on one task.
+
+    Training draws its episodes from a counter-based generator: the seed, the community's number
+    and the episode's number fix an episode, so community b is the same whatever the batch size,
+    and no other environment in the process can change it. With `scenarios` the batch plays just
+    those episodes, once.
+
+    Args:
+        task: what is played.
+        num_envs: number of communities B; with `scenarios`, taken from them.
+        seed: seed of the training episodes.
+        split: weeks that training episodes come from.
+        mechanism: overrides the mechanism of the task's card.
+        scenarios: held-out episodes to play instead of training episodes.
+
+    Raises:
+        PeerWattError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int = 1,
+        *,
+        seed: int = 0,
+        split: Split = "train",
+        mechanism: str | None = None,
+        scenarios: Scenarios | None = None,
+    ) -> None:
+        card = task.card
+        b = num_envs if scenarios is None else len(scenarios.start)
+        if b < 1:
+            raise PeerWattError(f"num_envs {num_envs} must be at least 1.")
+        self.task = task
+        self.mechanism = mechanism or card.market.mechanism
+        self.num_envs = b
+        self.num_agents = n = task.community.size
+        self.horizon = task.horizon
+        self.action_nvec = (
+            card.market.price_levels,
+            card.market.quantity_levels,
+            len(BATTERY_ACTIONS) if task.community.has_storage else 1,
+        )
+        self.observation_size = FEATURES
+        self.action_mask = self._action_mask()
+        self.seed = check_seed(seed)
+        self._sampled = scenarios is None
+        self._mechanism = mechanism_code(self.mechanism)
+        noise = card.profiles.train_noise if self._sampled else card.profiles.evaluation_noise
+        self._noise = round(noise * 3**0.5 * NOISE_ONE)  # see community.random.centred
+        self._scale = task.money_unit / card.market.reward_scale
+        self._nvec = np.array(self.action_nvec, np.int64)
+        self.tables = build_tables(task, task.training_starts(split))
+        self.state = State(
+            key=np.zeros(b, np.uint64) if scenarios is None else scenarios.key.copy(),
+            episode=np.full(b, -1, np.int64),
+            start=np.zeros(b, np.int64) if scenarios is None else scenarios.start.copy(),
+            slot=np.zeros(b, np.int64),
+            charge_level=np.zeros(b * n, np.int64),
+            load_now=np.zeros(b * n, np.int64),
+            pv_now=np.zeros(b * n, np.int64),
+            last_traded=np.zeros(b * n, np.int64),
+            last_payment=np.zeros(b * n, np.int64),
+            last_moments=np.zeros(b * 3, np.int64),
+            last_tariff=np.zeros(b, np.int64),
+        )
+        self._slot = Slot(
+            tariff=np.zeros(b, np.int64),
+            moments=np.zeros(b * 3, np.int64),
+            **{
+                name: np.zeros(b * n, np.int64)
+                for name in Slot._fields
+                if name not in ("tariff", "moments")
+            },
+        )
+        self._observation = np.zeros((b, n, FEATURES), np.float32)
+        self._final = np.zeros((b, n, FEATURES), np.float32)
+        self._reward = np.zeros((b, n), np.float32)
+        self._truncated = np.zeros(b, np.bool_)
+        self._started = False
+
+    def _action_mask(self) -> NDArray[np.bool_]:
+        """Return [N, sum(nvec)]: homes without storage may only idle; the rest is clipped."""
+        mask = np.ones((self.num_agents, sum(self.action_nvec)), np.bool_)
+        if self.action_nvec[2] > 1:
+            battery = mask[:, self.action_nvec[0] + self.action_nvec[1] :]
+            battery[self.task.community.capacity == 0] = False
+            battery[:, IDLE] = True
+        return mask
+
+    def reset(self, mask: ArrayLike | None = None) -> Floats:
+        """Begin an episode in all communities, or in those where `mask` [B] is true.
+
+        Returns the observations [B, N, F] of all communities.
+        """
+        chosen = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask, np.bool_)
+        if chosen.shape != (self.num_envs,):
+            raise PeerWattError(
+                f"reset mask has shape {chosen.shape}, expected ({self.num_envs},)."
+            )
+        if not self._started and not chosen.all():
+            raise PeerWattError("the first reset must begin all communities.")
+        reset_slots(
+            chosen,
+            self.num_agents,
+            self.action_nvec[0],
+            self.task.slots_per_day,
+            self._noise,
+            self.seed,
+            self._sampled,
+            self.tables,
+            self.state,
+            self._observation.reshape(-1),
+        )
+        self._started = True
+        self._truncated[chosen] = False
+        return self._observation
+
+    def step(self, actions: ArrayLike) -> Step:
+        """Play one slot with `actions` [B, N, 3] of integers below `action_nvec`.
+
+        Raises:
+            PeerWattError: no reset yet, a played-out scenario, or an action outside its space; the
+                sentence names it, and nothing has changed.
+        """
+        array = np.asarray(actions)
+        shape = (self.num_envs, self.num_agents, 3)
+        if array.dtype.kind not in "iu" or array.shape != shape:
+            raise PeerWattError(
+                f"actions are {array.dtype} {array.shape}, expected integers {shape}."
+            )
+        if not self._started:
+            raise PeerWattError("call reset before step.")
+        if not self._sampled and self._truncated.any():
+            raise PeerWattError("a scenario has been played out: call reset to play it again.")
+        bad = step_slots(
+            np.ascontiguousarray(array, np.int64).reshape(-1),
+            self._nvec,
+            self._mechanism,
+            self.num_agents,
+            self.action_nvec[0],
+            self.action_nvec[1],
+            self.task.slots_per_day,
+            self.horizon,
+            self._noise,
+            self.seed,
+            self._sampled,
+            self._scale,
+            self.tables,
+            self.state,
+            self._slot,
+            self._reward.reshape(-1),
+            self._truncated,
+            self._observation.reshape(-1),
+            self._final.reshape(-1),
+        )
+        if bad >= 0:
+            b, i, head = np.unravel_index(bad, shape)
+            raise PeerWattError(
+                f"action {array[b, i, head]} of household {i} in community {b} leaves its space: "
+                f"{('price level', 'quantity', 'battery')[head]} must lie in "
+                f"0..{self.action_nvec[head] - 1}."
+            )
+        return Step(
+            self._observation,
+            self._reward,
+            self._truncated,
+            self._final if self._sampled else self._observation,
+            (self._slot.grid_cost * -self._scale).astype(np.float32).reshape(shape[:2]),
+            self._slot,
+        )
+
+    @property
+    def episode_slot(self) -> NDArray[np.int64]:
+        """Slot [B] that each community plays next, 0 at the start of an episode."""
+        return self.state.slot

@@ -1,0 +1,533 @@
+"""The charts, drawn as SVG when the page is built, so that it is complete without JavaScript.
+
+Learners have a colour per (algorithm, critic) and a shape per critic; scripted traders are grey and
+hollow, with a shape each. Colours come from the style sheet by class (`c0` … `c7`), which lets one
+picture serve light and dark. Text is set by ElementTree, which escapes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from xml.etree import ElementTree as ET
+
+from peerwatt.evaluation.statistics import Interval
+from peerwatt_leaderboard.entries import short_count
+from peerwatt_leaderboard.measures import WELFARE, CurveBand, Measure, Row, written
+
+WIDTH, HEIGHT = 460, 350
+CHARACTER, LINE = 7.2, 15.0
+"""Room taken by a letter and by a line of a label, generously (phones show them larger)."""
+SHAPES = ("circle", "diamond", "square", "triangle", "star", "cross")
+COLOURS = 7
+GREY = 7
+"""Colours of the learners, which come round if there are more of them, and of scripted traders."""
+FLOOR = -1.0
+"""Curves are cut off below: a learner that begins badly must not flatten all the others."""
+
+Side = Literal["start", "middle", "end"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an entry looks in every picture."""
+
+    colour: int
+    shape: str
+    hollow: bool
+    """Scripted traders are drawn hollow."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in the picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: Box) -> float:
+        """Return the area shared with `other`."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(width, 0.0) * max(height, 0.0)
+
+    def outside(self, frame: Box) -> float:
+        """Return how far it sticks out of `frame`."""
+        return (
+            max(frame.left - self.left, 0.0)
+            + max(frame.top - self.top, 0.0)
+            + max(self.right - frame.right, 0.0)
+            + max(self.bottom - frame.bottom, 0.0)
+        )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear scale from data to picture."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        """Return the place of `value` in the picture."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.stop - self.start), 1)
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Return round values inside the scale."""
+        raw = (self.high - self.low) / about
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [round(index * step, 10) + 0.0 for index in range(first, last + 1)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One entry in the scatter."""
+
+    row: Row
+    style: Style
+    identifier: str
+    x: Interval
+    y: Interval
+
+
+def styles_of(boards: Sequence[Sequence[Row]]) -> dict[tuple[str, str], Style]:
+    """Give each (algorithm, critic) its look, the same in all tasks of the page."""
+    entries = [row.entry for rows in boards for row in rows]
+    pairs = {(e.first.algorithm.name, e.first.critic.name): e.scripted for e in entries}
+    critics = sorted({critic for _, critic in pairs}, key=lambda name: (name != "none", name))
+    learners = sorted(pair for pair, scripted in pairs.items() if not scripted)
+    traders = sorted(pair for pair, scripted in pairs.items() if scripted)
+    styles = {
+        pair: Style(index % COLOURS, SHAPES[critics.index(pair[1]) % len(SHAPES)], hollow=False)
+        for index, pair in enumerate(learners)
+    }
+    for index, pair in enumerate(traders):
+        styles[pair] = Style(GREY, SHAPES[index % len(SHAPES)], hollow=True)
+    return styles
+
+
+def style_of(row: Row, styles: Mapping[tuple[str, str], Style]) -> Style:
+    """Return the look of a row."""
+    return styles[row.entry.first.algorithm.name, row.entry.first.critic.name]
+
+
+def mark(style: Style) -> str:
+    """Return the marker of an entry as a small picture for the text."""
+    svg = ET.Element("svg", {"class": "mark", "viewBox": "-8 -8 16 16", "aria-hidden": "true"})
+    _marker(svg, 0.0, 0.0, style)
+    return ET.tostring(svg, encoding="unicode")
+
+
+def bar(interval: Interval, low: float, high: float, style: Style) -> str:
+    """Return a small picture of an interval on the welfare scale, for a table cell."""
+    svg = ET.Element("svg", {"class": "bar", "viewBox": "0 0 96 14", "aria-hidden": "true"})
+    x = Axis(low, high, 3.0, 93.0)
+    _line(svg, x(low), 7.0, x(high), 7.0, "track")
+    for anchor in (0.0, 1.0):
+        _line(svg, x(anchor), 3.0, x(anchor), 11.0, "anchor")
+    group = ET.SubElement(svg, "g", {"class": f"c{style.colour}"})
+    _line(group, x(max(0.0, low)), 7.0, x(interval.estimate), 7.0, "won")
+    if _bounded(interval):
+        _line(group, x(interval.low), 7.0, x(interval.high), 7.0, "range")
+    ET.SubElement(
+        group, "circle", {"cx": _n(x(interval.estimate)), "cy": "7", "r": "3.2", "class": "dot"}
+    )
+    return ET.tostring(svg, encoding="unicode")
+
+
+def scatter(
+    rows: Sequence[Row],
+    measure: Measure,
+    styles: Mapping[tuple[str, str], Style],
+    identifiers: Mapping[str, str],
+) -> str:
+    """Draw welfare against a fairness measure, with the intervals of both."""
+    points = []
+    for row in rows:
+        x, y = row.interval(measure), row.interval(WELFARE)
+        if x is not None and y is not None:
+            points.append(Point(row, style_of(row, styles), identifiers[row.entry.label], x=x, y=y))
+    svg = _chart(f"Welfare against {measure.title}")
+    frame = Box(40.0, 30.0, WIDTH - 12.0, HEIGHT - 44.0)
+    if not points:
+        _text(svg, WIDTH / 2, HEIGHT / 2, "undefined for every entry", "muted", "middle")
+        return ET.tostring(svg, encoding="unicode")
+    x_axis = _scale([p.x for p in points], frame.left, frame.right, unit=measure.unit)
+    y_axis = _welfare_axis([p.y for p in points], frame)
+    unit = f"{measure.title}, % of the bill" if measure.unit == "percent" else measure.title
+    _axes(svg, x_axis, y_axis, frame, f"{unit} →", "↑ Welfare", "number")
+    obstacles = _anchors(svg, y_axis, frame)
+    for point in points:
+        obstacles += _whiskers(svg, point, x_axis, y_axis)
+    places = [(x_axis(p.x.estimate), y_axis(p.y.estimate)) for p in points]
+    labels = _place([p.row.entry.label for p in points], places, obstacles, frame)
+    for point, (px, py), (lx, ly, side) in reversed(list(zip(points, places, labels, strict=True))):
+        name = point.row.entry.label
+        told = (
+            f"{name}: welfare {interval_text(point.y, WELFARE)}, "
+            f"{measure.title} {interval_text(point.x, measure)}"
+        )
+        link = ET.SubElement(
+            svg,
+            "a",
+            {
+                "href": f"#{point.identifier}",
+                "aria-label": told,
+                "data-entry": point.identifier,
+                "class": f"point c{point.style.colour}",
+            },
+        )
+        ET.SubElement(link, "title").text = told
+        ends = {"start": lx - 2.0, "middle": lx, "end": lx + 2.0}
+        if math.hypot(ends[side] - px, ly - 4.0 - py) > 18.0:
+            _line(link, px, py, ends[side], ly - 4.0, "leader")
+        _marker(link, px, py, point.style)
+        _text(link, lx, ly, _short(name), "label", side)
+    return ET.tostring(svg, encoding="unicode")
+
+
+def curves(
+    rows: Sequence[Row],
+    styles: Mapping[tuple[str, str], Style],
+    identifiers: Mapping[str, str],
+) -> str | None:
+    """Draw the learning curves with their bands; nothing if no entry of the task learned."""
+    learners = [
+        (row, row.curve)
+        for row in rows
+        if not row.entry.scripted and row.curve is not None and len(row.curve.steps) > 1
+    ]
+    if not learners:
+        return None
+    scripted = [
+        (row, level, source)
+        for row in rows
+        if row.entry.scripted
+        for level, source in [_level(row)]
+        if level is not None and abs(level) > 1e-12  # grid-only is the line at 0 already
+    ]
+    names = [_short(row.entry.label) for row, *_ in [*learners, *scripted]]
+    names += [f"{_short(row.entry.label)} (test)" for row, _, source in scripted if source]
+    room = min(max(len(name) for name in [*names, "grid-only = 0"]) * CHARACTER + 16.0, 176.0)
+    frame = Box(40.0, 30.0, WIDTH - room, HEIGHT - 44.0)
+    svg = _chart("Learning curves: welfare on the validation split while training")
+    x_axis = Axis(0.0, max(curve.steps[-1] for _, curve in learners), frame.left, frame.right)
+    y_axis = _welfare_axis(
+        [interval for _, curve in learners for interval in curve.intervals]
+        + [Interval(level, level, level) for _, level, _ in scripted],
+        frame,
+    )
+    _axes(svg, x_axis, y_axis, frame, "Agent-steps →", "↑ Welfare on validation", "count")
+    _anchors(svg, y_axis, frame, labels=False)
+    ends: list[tuple[float, float, str, str, str | None]] = [
+        (frame.right, y_axis(0.0), "grid-only = 0", "muted", None),
+        (frame.right, y_axis(1.0), "optimum = 1", "muted", None),
+    ]
+    for row, level, source in scripted:
+        style, identifier = style_of(row, styles), identifiers[row.entry.label]
+        group = _series(svg, row, style, identifier)
+        _line(group, frame.left, y_axis(level), frame.right, y_axis(level), "reference")
+        label = f"{_short(row.entry.label)}{' (test)' if source else ''}"
+        ends.append((frame.right, y_axis(level), label, f"label c{style.colour}", identifier))
+    for row, curve in reversed(learners):
+        style, identifier = style_of(row, styles), identifiers[row.entry.label]
+        group = _series(svg, row, style, identifier)
+        _band(group, curve, x_axis, y_axis)
+        end = (x_axis(curve.steps[-1]), y_axis(max(curve.intervals[-1].estimate, FLOOR)))
+        _marker(group, *end, style)
+        name = _short(row.entry.label)
+        if end[0] < frame.right - CHARACTER * len(name) - 12.0:  # ended early: name it there
+            early = ET.SubElement(group, "g", {"class": "label"})
+            _text(early, end[0] - 4.0, end[1] - 11.0, name, "end-label")
+        else:
+            ends.append((*end, name, f"label c{style.colour}", identifier))
+    _end_labels(svg, ends, frame)
+    return ET.tostring(svg, encoding="unicode")
+
+
+def interval_text(interval: Interval, measure: Measure) -> str:
+    """Write an estimate with its interval."""
+    text = written(interval.estimate, measure)
+    if _bounded(interval) and interval.low < interval.high:
+        text += f" [{written(interval.low, measure)}, {written(interval.high, measure)}]"
+    return f"{text} %" if measure.unit == "percent" else text
+
+
+def _bounded(interval: Interval) -> bool:
+    """Whether there is an interval at all (a single seed has none)."""
+    return math.isfinite(interval.low) and math.isfinite(interval.high)
+
+
+def _level(row: Row) -> tuple[float | None, bool]:
+    """Return a scripted trader's welfare: on validation if recorded, else on test (True)."""
+    if row.curve is not None:
+        return row.curve.intervals[-1].estimate, False
+    interval = row.interval(WELFARE)
+    return (None if interval is None else interval.estimate), True
+
+
+def _short(name: str, most: int = 24) -> str:
+    """Cut a long name."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _n(value: float) -> str:
+    """Write a coordinate shortly."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _chart(label: str) -> ET.Element:
+    """Begin a picture."""
+    return ET.Element(
+        "svg",
+        {
+            "class": "chart",
+            "viewBox": f"0 0 {WIDTH} {HEIGHT}",
+            "role": "group",
+            "aria-label": label,
+        },
+    )
+
+
+def _line(parent: ET.Element, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
+    """Draw a line."""
+    ET.SubElement(
+        parent,
+        "line",
+        {"x1": _n(x1), "y1": _n(y1), "x2": _n(x2), "y2": _n(y2), "class": style},
+    )
+
+
+def _text(
+    parent: ET.Element, x: float, y: float, text: str, style: str, side: Side = "start"
+) -> ET.Element:
+    """Write text."""
+    attributes = {"x": _n(x), "y": _n(y), "class": style}
+    if side != "start":
+        attributes["text-anchor"] = side
+    element = ET.SubElement(parent, "text", attributes)
+    element.text = text
+    return element
+
+
+def _marker(parent: ET.Element, x: float, y: float, style: Style) -> None:
+    """Draw the marker of an entry."""
+    hollow = " hollow" if style.hollow else ""
+    attributes = {"class": f"marker{hollow} c{style.colour}"}
+    if style.shape == "circle":
+        ET.SubElement(parent, "circle", attributes | {"cx": _n(x), "cy": _n(y), "r": "5"})
+        return
+    corners = {
+        "diamond": [(0.0, -6.6), (6.6, 0.0), (0.0, 6.6), (-6.6, 0.0)],
+        "square": [(-4.8, -4.8), (4.8, -4.8), (4.8, 4.8), (-4.8, 4.8)],
+        "triangle": [(0.0, -6.2), (6.0, 4.6), (-6.0, 4.6)],
+        "star": [
+            (r * math.sin(k * math.pi / 5), -r * math.cos(k * math.pi / 5))
+            for k, r in enumerate([7.0, 3.2] * 5)
+        ],
+        "cross": [
+            (a * sx, b * sy)
+            for sx, sy, pairs in (
+                (1, -1, [(1.9, 6.0), (1.9, 1.9), (6.0, 1.9)]),
+                (1, 1, [(6.0, 1.9), (1.9, 1.9), (1.9, 6.0)]),
+                (-1, 1, [(1.9, 6.0), (1.9, 1.9), (6.0, 1.9)]),
+                (-1, -1, [(6.0, 1.9), (1.9, 1.9), (1.9, 6.0)]),
+            )
+            for a, b in pairs
+        ],
+    }[style.shape]
+    points = " ".join(f"{_n(x + dx)},{_n(y + dy)}" for dx, dy in corners)
+    ET.SubElement(parent, "polygon", attributes | {"points": points})
+
+
+def _bounds(intervals: Sequence[Interval]) -> tuple[float, float]:
+    """Return the least and greatest value of intervals with or without bounds."""
+    values = [v for interval in intervals for v in interval if math.isfinite(v)]
+    return min(values), max(values)
+
+
+def _scale(intervals: Sequence[Interval], start: float, stop: float, unit: str) -> Axis:
+    """Return a scale that shows all of `intervals` with some room around."""
+    low, high = _bounds(intervals)
+    least = 0.1 if unit == "score" else 1.0
+    room = max(high - low, least) * 0.09
+    if high - low < least:
+        middle = (low + high) / 2
+        low, high = middle - least / 2, middle + least / 2
+    low, high = low - room, high + room
+    if unit == "score":  # scores lie in [0, 1]; leave a little room for the markers there
+        low, high = max(low, -0.03), min(high, 1.03)
+    return Axis(low, high, start, stop)
+
+
+def _welfare_axis(intervals: Sequence[Interval], frame: Box) -> Axis:
+    """Return the vertical scale: both anchors are always on it."""
+    low, high = _bounds(intervals)
+    low, high = min(max(low, FLOOR), 0.0), max(high, 1.0)
+    room = (high - low) * 0.05
+    return Axis(low - room, high + room, frame.bottom, frame.top)
+
+
+def _axes(
+    svg: ET.Element,
+    x_axis: Axis,
+    y_axis: Axis,
+    frame: Box,
+    x_title: str,
+    y_title: str,
+    x_kind: Literal["number", "count"],
+) -> None:
+    """Draw grid lines, tick labels and titles."""
+    group = ET.SubElement(svg, "g", {"class": "axes", "aria-hidden": "true"})
+    for ticks, vertical in ((x_axis.ticks(), False), (y_axis.ticks(), True)):
+        step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        if not math.isclose(round(step, digits), step):
+            digits += 1
+        for tick in ticks:
+            if vertical:
+                _line(group, frame.left, y_axis(tick), frame.right, y_axis(tick), "grid")
+                label = f"{tick:.{digits}f}".replace("-", "−")
+                _text(group, frame.left - 7.0, y_axis(tick) + 4.0, label, "tick", "end")
+            else:
+                count = x_kind == "count"
+                label = short_count(tick) if count else f"{tick:.{digits}f}".replace("-", "−")
+                _line(group, x_axis(tick), frame.top, x_axis(tick), frame.bottom, "grid")
+                _text(group, x_axis(tick), frame.bottom + 17.0, label, "tick", "middle")
+    middle = (frame.left + frame.right) / 2
+    _text(group, middle, HEIGHT - 7.0, x_title, "title", "middle")
+    _text(group, 8.0, frame.top - 13.0, y_title, "title")
+
+
+def _anchors(svg: ET.Element, y_axis: Axis, frame: Box, labels: bool = True) -> list[Box]:
+    """Draw the two fixed references, and return the room that their labels take."""
+    boxes = []
+    sides: tuple[tuple[float, str, Side], ...]
+    sides = ((0.0, "grid-only = 0", "end"), (1.0, "optimum = 1", "start"))
+    for value, name, side in sides:
+        y, width = y_axis(value), len(name) * CHARACTER
+        _line(svg, frame.left, y, frame.right, y, "fixed")
+        boxes.append(Box(frame.left, y - 1.0, frame.right, y + 1.0))
+        if labels:
+            x = frame.left + 5.0 if side == "start" else frame.right - 5.0
+            left = x if side == "start" else x - width
+            _text(svg, x, y - 5.0, name, "muted", side)
+            boxes.append(Box(left, y - LINE, left + width, y))
+    return boxes
+
+
+def _whiskers(svg: ET.Element, point: Point, x_axis: Axis, y_axis: Axis) -> list[Box]:
+    """Draw the intervals of a point, and return the room that it takes."""
+    x, y = x_axis(point.x.estimate), y_axis(point.y.estimate)
+    attributes = {"class": f"whiskers c{point.style.colour}", "data-entry": point.identifier}
+    group = ET.SubElement(svg, "g", attributes)
+    boxes = [Box(x - 7.0, y - 7.0, x + 7.0, y + 7.0)]
+    if _bounded(point.x):
+        low, high = x_axis(point.x.low), x_axis(point.x.high)
+        _line(group, low, y, high, y, "whisker")
+        boxes.append(Box(low, y - 2.0, high, y + 2.0))
+    if _bounded(point.y):
+        low, high = y_axis(point.y.low), y_axis(point.y.high)
+        _line(group, x, low, x, high, "whisker")
+        boxes.append(Box(x - 2.0, high, x + 2.0, low))
+    return boxes
+
+
+def _place(
+    names: Sequence[str],
+    points: Sequence[tuple[float, float]],
+    obstacles: Sequence[Box],
+    frame: Box,
+) -> list[tuple[float, float, Side]]:
+    """Find a place for each label that hides as little as possible.
+
+    Each label tries places around its point, near ones first, and takes the one with the least
+    overlap; a few sweeps let early labels give way to later ones.
+    """
+    widths = [len(_short(name)) * CHARACTER for name in names]
+    placed: list[Box | None] = [None] * len(names)
+    result: list[tuple[float, float, Side]] = [(x, y, "start") for x, y in points]
+    for _ in range(6):
+        for index, (x, y) in enumerate(points):
+            best = math.inf
+            for cost, (lx, ly, side) in _candidates(x, y):
+                shift = {"start": 0.0, "middle": 0.5, "end": 1.0}[side] * widths[index]
+                box = Box(lx - shift, ly - 12.0, lx - shift + widths[index], ly + 3.0)
+                cost += 40.0 * box.outside(frame)
+                cost += sum(box.overlap(obstacle) for obstacle in obstacles)
+                others = (b for other, b in enumerate(placed) if other != index and b is not None)
+                cost += sum(3.0 * box.overlap(other) for other in others)
+                if cost < best:
+                    best, placed[index], result[index] = cost, box, (lx, ly, side)
+    return result
+
+
+def _candidates(x: float, y: float) -> list[tuple[float, tuple[float, float, Side]]]:
+    """Return places for the label of a point at (x, y), each with what it costs to be there."""
+    places: list[tuple[float, tuple[float, float, Side]]] = []
+    for ring, distance in enumerate((0.0, 14.0, 28.0, 42.0, 56.0)):
+        cost = 30.0 * ring
+        places += [
+            (cost + 4.0, (x, y - 11.0 - distance, "middle")),
+            (cost + 5.0, (x, y + 19.0 + distance, "middle")),
+        ]
+        sides: tuple[tuple[float, Side], ...] = ((1.0, "start"), (-1.0, "end"))
+        for away, side in sides:
+            near = x + away * (10.0 + distance * 0.4)
+            extra = 0.0 if side == "start" else 1.0
+            places.append((cost + extra, (x + away * (10.0 + distance), y + 4.0, side)))
+            places.append((cost + extra + 2.0, (near, y - 7.0 - distance, side)))
+            places.append((cost + extra + 2.0, (near, y + 15.0 + distance, side)))
+    return places
+
+
+def _series(svg: ET.Element, row: Row, style: Style, identifier: str) -> ET.Element:
+    """Begin the group of one entry's line."""
+    attributes = {"class": f"series c{style.colour} {style.shape}", "data-entry": identifier}
+    group = ET.SubElement(svg, "g", attributes)
+    ET.SubElement(group, "title").text = row.entry.label
+    return group
+
+
+def _band(group: ET.Element, curve: CurveBand, x_axis: Axis, y_axis: Axis) -> None:
+    """Draw one learning curve over its band."""
+    pairs = list(zip(curve.steps, curve.intervals, strict=True))
+    line = [(x_axis(s), y_axis(max(i.estimate, FLOOR))) for s, i in pairs]
+    bounded = [(s, i) for s, i in pairs if _bounded(i)]
+    if bounded:
+        upper = [(x_axis(s), y_axis(max(i.high, FLOOR))) for s, i in bounded]
+        lower = [(x_axis(s), y_axis(max(i.low, FLOOR))) for s, i in reversed(bounded)]
+        outline = " ".join(f"{_n(x)},{_n(y)}" for x, y in [*upper, *lower])
+        ET.SubElement(group, "polygon", {"points": outline, "class": "band"})
+    path = " ".join(f"{_n(x)},{_n(y)}" for x, y in line)
+    ET.SubElement(group, "polyline", {"points": path, "class": "curve"})
+
+
+def _end_labels(
+    svg: ET.Element, ends: Sequence[tuple[float, float, str, str, str | None]], frame: Box
+) -> None:
+    """Write the names of lines right of the picture, spread so that none hides another."""
+    ordered = sorted(ends, key=lambda end: (end[1], end[2]))
+    heights = [end[1] for end in ordered]
+    for _ in range(200):  # neighbours that are too close push each other apart
+        for index in range(1, len(heights)):
+            missing = LINE - (heights[index] - heights[index - 1])
+            if missing > 0.0:
+                heights[index - 1] -= missing / 2
+                heights[index] += missing / 2
+    for (x, y, name, style, identifier), height in zip(ordered, heights, strict=True):
+        attributes = {"data-entry": identifier} if identifier else {}
+        group = ET.SubElement(svg, "g", attributes | {"class": style})
+        if abs(height - y) > 2.0 or x < frame.right - 1.0:
+            _line(group, x + 7.0, y, frame.right + 10.0, height, "leader")
+        _text(group, frame.right + 13.0, height + 4.0, name, "end-label")

@@ -1,0 +1,237 @@
+"""Reading results from disk, checking them, and grouping the runs into entries.
+
+Whatever a result says is a stranger's word: its size is checked before it is parsed, its schema is
+validated strictly, and no aggregate in it is believed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from peerwatt.errors import PeerWattError
+from peerwatt.runs.result import METRICS_VERSION, RunResult, TaskRecord
+
+RESULT_FILE = "result.json"
+MAX_BYTES = 5_000_000
+"""A larger result is refused unread; an honest one of a hundred households has about 100 kB."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One validated result and the file that it came from."""
+
+    path: Path
+    raw: bytes
+    result: RunResult
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The runs of one algorithm, critic, mechanism and configuration over the seeds of a task."""
+
+    runs: tuple[Run, ...]
+    label: str
+    """Unique among the entries of the task: the algorithm, the critic, and more if needed."""
+
+    @property
+    def first(self) -> RunResult:
+        """The result of the lowest seed; what is common to all seeds is read from it."""
+        return self.runs[0].result
+
+    @property
+    def results(self) -> list[RunResult]:
+        """The results of all seeds, in order of the seed."""
+        return [run.result for run in self.runs]
+
+    @property
+    def scripted(self) -> bool:
+        """Whether this is a scripted trader, which learns nothing."""
+        return all(result.agent_steps == 0 for result in self.results)
+
+
+@dataclass(frozen=True)
+class Board:
+    """All entries of one task."""
+
+    task: TaskRecord
+    title: str
+    """Name of the task, with a part of its hash where two contents bear the same name."""
+    entries: tuple[Entry, ...]
+
+
+def read_boards(folder: Path) -> list[Board]:
+    """Read every result below `folder` and return one board per task, by name."""
+    runs = _read_runs(folder)
+    by_task: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        by_task[run.result.task.name, run.result.task.content_hash].append(run)
+    names = Counter(name for name, _ in by_task)
+    boards = []
+    for (name, content_hash), of_task in sorted(by_task.items()):
+        _check_same_scenarios(of_task)
+        title = name if names[name] == 1 else f"{name} ({content_hash[:8]})"
+        entries = _group(of_task)
+        boards.append(Board(task=of_task[0].result.task, title=title, entries=entries))
+    return boards
+
+
+def read_run(path: Path) -> Run:
+    """Read and validate one result file."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise PeerWattError(
+                f"{path}: {size:,} bytes is more than a result may have ({MAX_BYTES:,})."
+            )
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PeerWattError(f"{path}: cannot be read ({error.strerror}).") from error
+    try:
+        result = RunResult.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        raise PeerWattError(f"{path}: {_first_problem(error)}.") from error
+    if result.metrics_version != METRICS_VERSION:
+        raise PeerWattError(
+            f"{path}: metrics_version: scored by version {result.metrics_version} of the metrics, "
+            f"which does not compare with version {METRICS_VERSION}; evaluate the run again."
+        )
+    _check_shapes(path, result)
+    return Run(path=path, raw=raw, result=result)
+
+
+def _read_runs(folder: Path) -> list[Run]:
+    """Read all results below `folder`, leaving out hidden folders (writes in progress)."""
+    if not folder.is_dir():
+        raise PeerWattError(
+            f"{folder}: no such folder of results; `peerwatt run` makes one, or name another with "
+            "--results."
+        )
+    paths = sorted(
+        path
+        for path in folder.rglob(RESULT_FILE)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not paths:
+        raise PeerWattError(
+            f"{folder}: holds no {RESULT_FILE}, at any depth; `peerwatt run` writes one per seed."
+        )
+    return [read_run(path) for path in paths]
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return the first problem of a validation as "field: what was expected"."""
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    more = error.error_count() - 1
+    text = f"{field}: {problem['msg']}" if field else problem["msg"]
+    return f"{text} (and {more} more)" if more else text
+
+
+def _check_shapes(path: Path, result: RunResult) -> None:
+    """Refuse a result whose lists do not fit each other."""
+    test = result.test
+    if test.episodes < 1:
+        raise PeerWattError(f"{path}: test.episodes: at least one is needed, not {test.episodes}.")
+    if result.task.households != len(result.households):
+        raise PeerWattError(
+            f"{path}: households: {len(result.households)} groups for "
+            f"{result.task.households} households."
+        )
+    per_episode: dict[str, Sequence[object]] = {
+        "cost": test.cost,
+        "grid_cost": test.grid_cost,
+        "oracle_cost": test.oracle_cost,
+        "savings": test.savings,
+        "grid_bills": test.grid_bills,
+    }
+    per_episode |= {f"metrics.{name}": values for name, values in test.metrics.items()}
+    for name, values in per_episode.items():
+        if len(values) != test.episodes:
+            raise PeerWattError(
+                f"{path}: test.{name}: {len(values)} values for {test.episodes} episodes."
+            )
+    for name, rows in (("savings", test.savings), ("grid_bills", test.grid_bills)):
+        for episode, row in enumerate(rows):
+            if len(row) != result.task.households:
+                raise PeerWattError(
+                    f"{path}: test.{name}.{episode}: {len(row)} values for "
+                    f"{result.task.households} households."
+                )
+
+
+def _check_same_scenarios(runs: Sequence[Run]) -> None:
+    """Refuse runs of one task that were not evaluated on the same scenarios."""
+    first = runs[0]
+    for run in runs[1:]:
+        for field in ("grid_cost", "oracle_cost"):
+            here, there = getattr(run.result.test, field), getattr(first.result.test, field)
+            if len(here) != len(there) or not np.allclose(here, there, rtol=1e-6, atol=1e-9):
+                raise PeerWattError(
+                    f"{run.path}: test.{field}: evaluated on other scenarios of "
+                    f"{run.result.task.name} than {first.path}; the two do not compare."
+                )
+
+
+def _group(runs: Iterable[Run]) -> tuple[Entry, ...]:
+    """Group the runs of one task into entries with distinct labels."""
+    groups: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        result = run.result
+        names = (result.algorithm.name, result.critic.name, result.mechanism)
+        groups[(*names, result.config_hash)].append(run)
+    members = [
+        sorted(group, key=lambda run: run.result.seed) for _, group in sorted(groups.items())
+    ]
+    for group in members:
+        for one, other in zip(group, group[1:], strict=False):
+            if one.result.seed == other.result.seed:
+                raise PeerWattError(
+                    f"{other.path}: seed: {other.result.seed} is already told by {one.path}."
+                )
+    labels = _labels([group[0].result for group in members])
+    return tuple(
+        Entry(runs=tuple(group), label=label) for group, label in zip(members, labels, strict=True)
+    )
+
+
+def _labels(results: Sequence[RunResult]) -> list[str]:
+    """Name each entry: as short as possible, and unlike all others."""
+    labels = [
+        r.algorithm.name if r.critic.name == "none" else f"{r.algorithm.name} + {r.critic.name}"
+        for r in results
+    ]
+    refinements: list[Callable[[RunResult], str]] = [
+        lambda r: r.mechanism,
+        lambda r: short_count(r.budget),
+        lambda r: f"#{r.config_hash[:6]}",
+    ]
+    for refine in refinements:
+        hints = [refine(r) for r in results]
+        members: dict[str, list[str]] = defaultdict(list)
+        for label, hint in zip(labels, hints, strict=True):
+            members[label].append(hint)
+        # A hint that is the same for all that share the label would only make it longer.
+        labels = [
+            f"{label} {hint}" if len(set(members[label])) > 1 else label
+            for label, hint in zip(labels, hints, strict=True)
+        ]
+    taken: Counter[str] = Counter()
+    for index, label in enumerate(labels):  # equal to six digits of the hash: count them
+        taken[label] += 1
+        if taken[label] > 1:
+            labels[index] = f"{label} ({taken[label]})"
+    return labels
+
+
+def short_count(count: float) -> str:
+    """Write a count of agent-steps shortly: 4000000 as "4M"."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(count) >= unit:
+            return f"{count / unit:.3g}{name}"
+    return f"{count:.3g}"

@@ -1,0 +1,19 @@
+"""What the leaderboard registers with PeerWatt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from peerwatt.plugins.specs import CommandSpec, hookimpl
+
+
+@hookimpl
+def peerwatt_commands() -> Iterable[CommandSpec]:
+    """Return the commands of the leaderboard."""
+    return [
+        CommandSpec(
+            name="leaderboard build",
+            factory="peerwatt_leaderboard.command:build",
+            summary="Build the leaderboard page from a folder of results.",
+        )
+    ]

@@ -1,0 +1,445 @@
+"""The page and the data files beside it, written in one piece or not at all."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+import shutil
+import statistics
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from peerwatt.errors import PeerWattError
+from peerwatt.runs.result import SCHEMA_VERSION, RunResult
+from peerwatt_leaderboard import charts
+from peerwatt_leaderboard.entries import Board, Entry, short_count
+from peerwatt_leaderboard.measures import (
+    FAIRNESS,
+    FEASIBLE,
+    GINI,
+    MEASURES,
+    SCORES,
+    TABLE,
+    WELFARE,
+    Row,
+    rows_of,
+    written,
+)
+
+HERE = Path(__file__).parent
+MARKER = ".peerwatt-site"
+"""File by which a folder is known as a page that PeerWatt built, and may replace."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the template needs of one task."""
+
+    board: Board
+    identifier: str
+    rows: list[Row]
+    identifiers: Mapping[str, str]
+    """Label of an entry -> its address on the page."""
+
+
+def write_site(boards: Sequence[Board], out: Path, source: Path | None = None) -> Path:
+    """Write the page for `boards` into folder `out` and return the page.
+
+    It is built in a folder beside `out` that takes its place at the end, so that a failure leaves
+    the old page as it was. A folder that holds anything but such a page is refused.
+    """
+    out = out.absolute()
+    _check_replaceable(out, source)
+    sections = _sections(boards)
+    staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.new"
+    try:
+        staging.mkdir(parents=True)
+        (staging / "index.html").write_text(render(sections), encoding="utf-8")
+        (staging / MARKER).write_text("Built by `peerwatt leaderboard build`.\n", encoding="utf-8")
+        for section in sections:
+            _write_data(section, staging / "data")
+        _replace(staging, out)
+    except OSError as error:
+        raise PeerWattError(f"{out}: the page cannot be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return out / "index.html"
+
+
+def render(sections: Sequence[Section]) -> str:
+    """Render the page: one HTML file with its style, its script and its charts inside.
+
+    Everything from records passes through the template's escaping or ElementTree's. Style and
+    script are constants of this package, and the content policy allows them by their hash.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": _duration, "count": short_count, "generic": _generic}
+    style = (HERE / "assets" / "page.css").read_text(encoding="utf-8")
+    script = (HERE / "assets" / "page.js").read_text(encoding="utf-8")
+    styles = charts.styles_of([section.rows for section in sections])
+    newest = max(
+        result.created_utc
+        for section in sections
+        for row in section.rows
+        for result in row.entry.results
+    )
+    return environment.get_template("index.html").render(
+        style=Markup(style),
+        style_hash=_digest(style),
+        script=Markup(script),
+        script_hash=_digest(script),
+        newest=newest[:10],
+        sections=[_section_context(section, styles) for section in sections],
+        columns=TABLE,
+        scores=SCORES,
+        further=(GINI, FEASIBLE),
+        fairness=FAIRNESS,
+    )
+
+
+def _digest(text: str) -> str:
+    """Return the hash by which a content policy allows an inline style or script."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _sections(boards: Sequence[Board]) -> list[Section]:
+    """Compute the rows of all boards, and give every task and entry an address."""
+    sections, taken = [], Counter[str]()
+    for board in boards:
+        identifier = _unique(_slug(board.title), taken)
+        rows = rows_of(board)
+        identifiers = {
+            row.entry.label: _unique(f"{identifier}-{_slug(row.entry.label)}", taken)
+            for row in rows
+        }
+        sections.append(Section(board, identifier, rows, identifiers))
+    return sections
+
+
+def _slug(text: str) -> str:
+    """Reduce a name to what is safe in a file name and in an address."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "x"
+
+
+def _unique(name: str, taken: Counter[str]) -> str:
+    """Return `name`, with a number behind it if it is taken."""
+    candidate, number = name, 1
+    while taken[candidate]:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken[candidate] += 1
+    return candidate
+
+
+def _section_context(
+    section: Section, styles: Mapping[tuple[str, str], charts.Style]
+) -> dict[str, Any]:
+    """Return what the template shows of one task."""
+    rows, first = section.rows, section.rows[0].entry.first
+    low = min([0.0, *(i.low for row in rows if (i := row.interval(WELFARE)) and i.low < 0.0)])
+    high = max([1.0, *(i.high for row in rows if (i := row.interval(WELFARE)) and i.high > 1.0)])
+    groups = Counter(first.households)
+    curves = charts.curves(rows, styles, section.identifiers)
+    return {
+        "id": section.identifier,
+        "title": section.board.title,
+        "task": section.board.task,
+        "episodes": first.test.episodes,
+        "groups": ", ".join(f"{count} {name}" for name, count in groups.items()),
+        "lead": _lead(rows),
+        "mechanisms": len({row.entry.first.mechanism for row in rows}) > 1,
+        "mechanism": first.mechanism,
+        "unranked": any(row.rank is None for row in rows),
+        "rows": [
+            _row_context(row, section.identifiers[row.entry.label], styles, low, high, rows)
+            for row in rows
+        ],
+        "scatters": [
+            Markup(charts.scatter(rows, measure, styles, section.identifiers))
+            for measure in FAIRNESS
+        ],
+        "undefined": [
+            [row.entry.label for row in rows if row.interval(measure) is None]
+            for measure in FAIRNESS
+        ],
+        "curves": None if curves is None else Markup(curves),
+    }
+
+
+def _row_context(
+    row: Row,
+    identifier: str,
+    styles: Mapping[tuple[str, str], charts.Style],
+    low: float,
+    high: float,
+    rows: Sequence[Row],
+) -> dict[str, Any]:
+    """Return what the template shows of one entry."""
+    entry, style = row.entry, charts.style_of(row, styles)
+    welfare = row.interval(WELFARE)
+    shared = sum(other.rank == row.rank for other in rows) > 1 if row.rank else False
+    speeds = [
+        speed
+        for result in entry.results
+        if (speed := result.timings.agent_steps_per_second) is not None
+    ]
+    return {
+        "id": identifier,
+        "label": entry.label,
+        "rank": row.rank,
+        "shared": shared,
+        "first": entry.first,
+        "scripted": entry.scripted,
+        "suffix": _suffix(entry),
+        "mark": Markup(charts.mark(style)),
+        "bar": Markup(charts.bar(welfare, low, high, style)) if welfare else "",
+        "cells": [_cell(row, measure.key) for measure in TABLE],
+        "further": [_cell(row, measure.key) for measure in (GINI, FEASIBLE)],
+        "others": row.others,
+        "runs": [
+            {
+                "result": run.result,
+                "href": f"data/{_run_file(identifier, run.result)}",
+                "welfare": written(row.summaries["welfare"].seeds[index], WELFARE),
+            }
+            for index, run in enumerate(entry.runs)
+        ],
+        "wall": statistics.median(result.timings.wall for result in entry.results),
+        "speed": statistics.median(speeds) if speeds else None,
+        "dirty": any(result.environment.git_dirty for result in entry.results),
+        "commits": _distinct(result.environment.git_commit for result in entry.results),
+        "machines": _distinct(
+            f"{result.environment.processor} · {result.environment.platform}"
+            for result in entry.results
+        ),
+        "pythons": _distinct(result.environment.python for result in entry.results),
+        "packages": _distinct(
+            ", ".join(
+                f"{name} {version}" for name, version in result.environment.packages.items()
+            )
+            for result in entry.results
+        ),
+        "commands": _distinct(result.command for result in entry.results),
+        "options": [
+            (title, json.dumps(options, indent=2, ensure_ascii=False, sort_keys=True))
+            for title, options in (
+                (f"{entry.first.algorithm.name} options", entry.first.algorithm.options),
+                (f"{entry.first.critic.name} critic options", entry.first.critic.options),
+                ("shaping", entry.first.shaping),
+            )
+            if options
+        ],
+    }
+
+
+def _cell(row: Row, key: str) -> dict[str, Any]:
+    """Return one number of a row: as text, with its interval, and as the key to sort by."""
+    measure = next(measure for measure in MEASURES if measure.key == key)
+    interval, signed = row.interval(measure), key == "operator"
+    bounded = interval is not None and interval.low < interval.high  # not so where NaN
+    equal = interval is not None and interval.low == interval.high
+    return {
+        "measure": measure,
+        "sort": "" if interval is None else repr(interval.estimate),
+        "text": written(interval.estimate if interval else None, measure, signed=signed),
+        "low": written(interval.low, measure, signed=signed) if interval and bounded else None,
+        "high": written(interval.high, measure, signed=signed) if interval and bounded else None,
+        "equal": equal,
+        "bad": interval is not None
+        and (
+            (key == "losers" and interval.estimate > 0.0)
+            or (key in ("worst_off", "mean_saving", "welfare") and interval.estimate < 0.0)
+        ),
+    }
+
+
+def _suffix(entry: Entry) -> str:
+    """Return what the label says beyond algorithm and critic."""
+    algorithm, critic = entry.first.algorithm.name, entry.first.critic.name
+    plain = algorithm if critic == "none" else f"{algorithm} + {critic}"
+    return entry.label.removeprefix(plain).strip()
+
+
+def _lead(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Say in a sentence or two who leads: parts of (text, style)."""
+    leaders = [row for row in rows if row.rank == 1]
+    if not leaders or len(rows) < 2:
+        return []
+    parts: list[tuple[str, str]] = []
+    for index, row in enumerate(leaders):
+        if index:
+            parts.append((" and " if index == len(leaders) - 1 else ", ", ""))
+        interval = row.interval(WELFARE)
+        assert interval is not None  # what has a rank has a welfare
+        parts.append((row.entry.label, "strong"))
+        parts.append((f" ({charts.interval_text(interval, WELFARE)})", ""))
+    parts.append((" leads." if len(leaders) == 1 else " lead and cannot be told apart.", ""))
+    scripted = [row for row in rows if row.entry.scripted and row.interval(WELFARE)]
+    if scripted and not any(row.entry.scripted for row in leaders):
+        best = scripted[0]
+        interval = best.interval(WELFARE)
+        assert interval is not None
+        parts.append((" The best scripted trader, ", ""))
+        parts.append((best.entry.label, "strong"))
+        parts.append((f", reaches {written(interval.estimate, WELFARE)}.", ""))
+    return parts
+
+
+def _distinct(values: Any) -> list[str]:
+    """Return the distinct known values, in order."""
+    return list(dict.fromkeys(value for value in values if value))
+
+
+def _duration(seconds: float) -> str:
+    """Write a duration: 372 as "6 min 12 s"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _generic(value: float | None) -> str:
+    """Write a number whose unit is not known here."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.4g}".replace("-", "−")
+
+
+def _run_file(identifier: str, result: RunResult) -> str:
+    """Return the name of the copy of a result below the folder `data`."""
+    return f"{identifier}/seed-{result.seed:03d}.json"
+
+
+def _write_data(section: Section, folder: Path) -> None:
+    """Write the table of a task as CSV and JSON, and a copy of every result."""
+    folder.mkdir(exist_ok=True)
+    records = [_record(row, section.identifiers[row.entry.label]) for row in section.rows]
+    task = section.board.task
+    table = {
+        "schema_version": SCHEMA_VERSION,
+        "task": task.model_dump(),
+        "measures": {
+            m.key: {"title": m.title, "unit": m.unit, "better": m.better, "meaning": m.meaning}
+            for m in MEASURES
+        },
+        "aggregate": "interquartile mean over seeds, 95 % percentile bootstrap interval",
+        "entries": records,
+    }
+    text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / f"{section.identifier}.json").write_text(text + "\n", encoding="utf-8")
+    with (folder / f"{section.identifier}.csv").open("w", encoding="utf-8", newline="") as file:
+        file.write(_csv(records))
+    for row in section.rows:
+        for run in row.entry.runs:
+            copy = folder / _run_file(section.identifiers[row.entry.label], run.result)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(run.raw)
+
+
+def _record(row: Row, identifier: str) -> dict[str, Any]:
+    """Return one entry as the data files tell it."""
+    first = row.entry.first
+    return {
+        "rank": row.rank,
+        "label": row.entry.label,
+        "algorithm": first.algorithm.name,
+        "algorithm_version": f"{first.algorithm.distribution} {first.algorithm.version}",
+        "critic": first.critic.name,
+        "mechanism": first.mechanism,
+        "scripted": row.entry.scripted,
+        "budget": first.budget,
+        "seeds": [result.seed for result in row.entry.results],
+        "config_hash": first.config_hash,
+        "values": {
+            key: {
+                "estimate": summary.interval and _finite(summary.interval.estimate),
+                "low": summary.interval and _finite(summary.interval.low),
+                "high": summary.interval and _finite(summary.interval.high),
+                "seeds": list(summary.seeds),
+            }
+            for key, summary in row.summaries.items()
+        },
+        "runs": [_run_file(identifier, result) for result in row.entry.results],
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return `value`, or nothing where it is not a number."""
+    return value if math.isfinite(value) else None
+
+
+def _csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Write the table as CSV; text that a spreadsheet would run as a formula is quoted."""
+    plain = ("rank", "algorithm", "critic", "mechanism", "budget", "config_hash")
+    names = [measure.key for measure in MEASURES]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        [*plain, "seeds", *(f"{name}{part}" for name in names for part in ("", "_low", "_high"))]
+    )
+    for record in records:
+        numbers = [
+            record["values"][name][part] for name in names for part in ("estimate", "low", "high")
+        ]
+        texts = [_harmless(record[name]) for name in plain]
+        writer.writerow([*texts, len(record["seeds"]), *numbers])
+    return buffer.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """Keep a spreadsheet from taking a stranger's text for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+def _check_replaceable(out: Path, source: Path | None) -> None:
+    """Refuse to replace a folder that holds anything but a page built before."""
+    if source is not None and source.absolute().resolve().is_relative_to(out.resolve()):
+        raise PeerWattError(f"{out}: holds the results themselves; name another folder with --out.")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise PeerWattError(f"{out}: is a file; name a folder with --out.")
+    if any(out.iterdir()) and not (out / MARKER).is_file():
+        raise PeerWattError(
+            f"{out}: holds something that is no page built by PeerWatt; name another folder with "
+            "--out."
+        )
+
+
+def _replace(staging: Path, out: Path) -> None:
+    """Put `staging` in the place of `out`; on failure the old folder comes back."""
+    if not out.exists():
+        staging.rename(out)
+        return
+    old = staging.with_suffix(".old")
+    out.rename(old)
+    try:
+        staging.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""PeerWatt's own algorithms: scripted traders and learners, one readable file each."""

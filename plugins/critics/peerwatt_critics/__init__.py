@@ -1,0 +1,1 @@
+"""The critics that come with PeerWatt, one file each."""
