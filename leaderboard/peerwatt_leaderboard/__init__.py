@@ -1,1 +1,1 @@
-"""The leaderboard: a static page built from result records, without a server and without network."""
+"""The leaderboard: a static page built from result records, without server and network."""

@@ -14,8 +14,8 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from peerwatt.evaluation.statistics import Interval
-from peerwatt_leaderboard.entries import short_count
-from peerwatt_leaderboard.measures import WELFARE, CurveBand, Measure, Row, written
+from peerwatt.runs.entries import short_count
+from peerwatt.runs.summary import WELFARE, CurveBand, Measure, Row, written
 
 WIDTH, HEIGHT = 460, 350
 CHARACTER, LINE = 7.2, 15.0
@@ -121,11 +121,22 @@ def style_of(row: Row, styles: Mapping[tuple[str, str], Style]) -> Style:
     return styles[row.entry.first.algorithm.name, row.entry.first.critic.name]
 
 
+def is_grid_only(row: Row) -> bool:
+    """Whether a row does nothing, in every seed: it is the line at 0."""
+    return row.entry.scripted and all(seed == 0.0 for seed in row.summaries[WELFARE.key].seeds)
+
+
 def mark(style: Style) -> str:
     """Return the marker of an entry as a small picture for the text."""
     svg = ET.Element("svg", {"class": "mark", "viewBox": "-8 -8 16 16", "aria-hidden": "true"})
     _marker(svg, 0.0, 0.0, style)
     return ET.tostring(svg, encoding="unicode")
+
+
+def welfare_range(rows: Sequence[Row]) -> tuple[float, float]:
+    """Return the range that holds both anchors and the intervals of all rows."""
+    low, high = _bounds([i for row in rows if (i := row.interval(WELFARE))])
+    return min(low, 0.0), max(high, 1.0)
 
 
 def bar(interval: Interval, low: float, high: float, style: Style) -> str:
@@ -151,11 +162,14 @@ def scatter(
     styles: Mapping[tuple[str, str], Style],
     identifiers: Mapping[str, str],
 ) -> str:
-    """Draw welfare against a fairness measure, with the intervals of both."""
+    """Draw welfare against a fairness measure, with the intervals of both.
+
+    Grid-only is no point but the line at 0: its scores of 0 would squeeze all others.
+    """
     points = []
     for row in rows:
         x, y = row.interval(measure), row.interval(WELFARE)
-        if x is not None and y is not None:
+        if x is not None and y is not None and not is_grid_only(row):
             points.append(Point(row, style_of(row, styles), identifiers[row.entry.label], x=x, y=y))
     svg = _chart(f"Welfare against {measure.title}")
     frame = Box(40.0, 30.0, WIDTH - 12.0, HEIGHT - 44.0)
@@ -170,7 +184,9 @@ def scatter(
     for point in points:
         obstacles += _whiskers(svg, point, x_axis, y_axis)
     places = [(x_axis(p.x.estimate), y_axis(p.y.estimate)) for p in points]
-    labels = _place([p.row.entry.label for p in points], places, obstacles, frame)
+    obstacles.append(Box(0.0, 4.0, 90.0, 22.0))  # title of the vertical axis
+    room = Box(frame.left, 2.0, WIDTH - 2.0, frame.bottom)
+    labels = _place([p.row.entry.label for p in points], places, obstacles, room)
     for point, (px, py), (lx, ly, side) in reversed(list(zip(points, places, labels, strict=True))):
         name = point.row.entry.label
         told = (
@@ -188,9 +204,9 @@ def scatter(
             },
         )
         ET.SubElement(link, "title").text = told
-        ends = {"start": lx - 2.0, "middle": lx, "end": lx + 2.0}
-        if math.hypot(ends[side] - px, ly - 4.0 - py) > 18.0:
-            _line(link, px, py, ends[side], ly - 4.0, "leader")
+        leader = _leader(px, py, lx, ly, side)
+        if leader is not None:
+            _line(link, px, py, *leader, "leader")
         _marker(link, px, py, point.style)
         _text(link, lx, ly, _short(name), "label", side)
     return ET.tostring(svg, encoding="unicode")
@@ -214,9 +230,11 @@ def curves(
         for row in rows
         if row.entry.scripted
         for level, source in [_level(row)]
-        if level is not None and abs(level) > 1e-12  # grid-only is the line at 0 already
+        if level is not None and not is_grid_only(row)
     ]
-    names = [_short(row.entry.label) for row, *_ in [*learners, *scripted]]
+    names = [
+        _short(row.entry.label) for row in [*(r for r, _ in learners), *(r for r, *_ in scripted)]
+    ]
     names += [f"{_short(row.entry.label)} (test)" for row, _, source in scripted if source]
     room = min(max(len(name) for name in [*names, "grid-only = 0"]) * CHARACTER + 16.0, 176.0)
     frame = Box(40.0, 30.0, WIDTH - room, HEIGHT - 44.0)
@@ -353,7 +371,7 @@ def _marker(parent: ET.Element, x: float, y: float, style: Style) -> None:
 def _bounds(intervals: Sequence[Interval]) -> tuple[float, float]:
     """Return the least and greatest value of intervals with or without bounds."""
     values = [v for interval in intervals for v in interval if math.isfinite(v)]
-    return min(values), max(values)
+    return min(values, default=0.0), max(values, default=1.0)
 
 
 def _scale(intervals: Sequence[Interval], start: float, stop: float, unit: str) -> Axis:
@@ -435,11 +453,11 @@ def _whiskers(svg: ET.Element, point: Point, x_axis: Axis, y_axis: Axis) -> list
     if _bounded(point.x):
         low, high = x_axis(point.x.low), x_axis(point.x.high)
         _line(group, low, y, high, y, "whisker")
-        boxes.append(Box(low, y - 2.0, high, y + 2.0))
+        boxes.append(Box(low, y - 4.0, high, y + 4.0))
     if _bounded(point.y):
         low, high = y_axis(point.y.low), y_axis(point.y.high)
         _line(group, x, low, x, high, "whisker")
-        boxes.append(Box(x - 2.0, high, x + 2.0, low))
+        boxes.append(Box(x - 4.0, high, x + 4.0, low))
     return boxes
 
 
@@ -467,9 +485,34 @@ def _place(
                 cost += sum(box.overlap(obstacle) for obstacle in obstacles)
                 others = (b for other, b in enumerate(placed) if other != index and b is not None)
                 cost += sum(3.0 * box.overlap(other) for other in others)
+                leader = _leader(x, y, lx, ly, side)
+                if leader is not None:
+                    cost += 80.0 * sum(
+                        math.hypot(px - x, py - y) > 3.0 and _distance(px, py, x, y, *leader) < 8.0
+                        for px, py in points
+                    )
                 if cost < best:
                     best, placed[index], result[index] = cost, box, (lx, ly, side)
     return result
+
+
+def _leader(
+    x: float, y: float, label_x: float, label_y: float, side: Side
+) -> tuple[float, float] | None:
+    """Return where the line from a point to its label ends; nothing if they are close."""
+    end_x = {"start": label_x - 2.0, "middle": label_x, "end": label_x + 2.0}[side]
+    end_y = label_y + 3.0 if side == "middle" and label_y < y else label_y - 4.0
+    if side == "middle" and label_y > y:
+        end_y = label_y - 11.0
+    return (end_x, end_y) if math.hypot(end_x - x, end_y - y) > 18.0 else None
+
+
+def _distance(px: float, py: float, x1: float, y1: float, x2: float, y2: float) -> float:
+    """Return how far a point is from a line between two others."""
+    dx, dy = x2 - x1, y2 - y1
+    share = ((px - x1) * dx + (py - y1) * dy) / (dx * dx + dy * dy or 1.0)
+    share = min(max(share, 0.0), 1.0)
+    return math.hypot(px - x1 - share * dx, py - y1 - share * dy)
 
 
 def _candidates(x: float, y: float) -> list[tuple[float, tuple[float, float, Side]]]:

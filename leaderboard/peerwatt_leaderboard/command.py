@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peerwatt_leaderboard.entries import read_boards
+from peerwatt.runs.entries import read_boards
 from peerwatt_leaderboard.site import write_site
 
 

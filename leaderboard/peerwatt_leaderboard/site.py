@@ -22,10 +22,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from peerwatt.errors import PeerWattError
+from peerwatt.evaluation.metrics import METRICS
+from peerwatt.runs.entries import Board, Entry, short_count
 from peerwatt.runs.result import SCHEMA_VERSION, RunResult
-from peerwatt_leaderboard import charts
-from peerwatt_leaderboard.entries import Board, Entry, short_count
-from peerwatt_leaderboard.measures import (
+from peerwatt.runs.summary import (
     FAIRNESS,
     FEASIBLE,
     GINI,
@@ -37,6 +37,7 @@ from peerwatt_leaderboard.measures import (
     rows_of,
     written,
 )
+from peerwatt_leaderboard import charts
 
 HERE = Path(__file__).parent
 MARKER = ".peerwatt-site"
@@ -154,8 +155,7 @@ def _section_context(
 ) -> dict[str, Any]:
     """Return what the template shows of one task."""
     rows, first = section.rows, section.rows[0].entry.first
-    low = min([0.0, *(i.low for row in rows if (i := row.interval(WELFARE)) and i.low < 0.0)])
-    high = max([1.0, *(i.high for row in rows if (i := row.interval(WELFARE)) and i.high > 1.0)])
+    low, high = charts.welfare_range(rows)
     groups = Counter(first.households)
     curves = charts.curves(rows, styles, section.identifiers)
     return {
@@ -177,7 +177,11 @@ def _section_context(
             for measure in FAIRNESS
         ],
         "undefined": [
-            [row.entry.label for row in rows if row.interval(measure) is None]
+            [
+                row.entry.label
+                for row in rows
+                if row.interval(measure) is None and not charts.is_grid_only(row)
+            ]
             for measure in FAIRNESS
         ],
         "curves": None if curves is None else Markup(curves),
@@ -213,7 +217,10 @@ def _row_context(
         "bar": Markup(charts.bar(welfare, low, high, style)) if welfare else "",
         "cells": [_cell(row, measure.key) for measure in TABLE],
         "further": [_cell(row, measure.key) for measure in (GINI, FEASIBLE)],
-        "others": row.others,
+        "others": [
+            (name, METRICS.get(name, "not a metric of the harness"), value)
+            for name, value in row.others.items()
+        ],
         "runs": [
             {
                 "result": run.result,
@@ -232,18 +239,16 @@ def _row_context(
         ),
         "pythons": _distinct(result.environment.python for result in entry.results),
         "packages": _distinct(
-            ", ".join(
-                f"{name} {version}" for name, version in result.environment.packages.items()
-            )
+            ", ".join(f"{name} {version}" for name, version in result.environment.packages.items())
             for result in entry.results
         ),
-        "commands": _distinct(result.command for result in entry.results),
+        "command": entry.first.command,
         "options": [
             (title, json.dumps(options, indent=2, ensure_ascii=False, sort_keys=True))
             for title, options in (
                 (f"{entry.first.algorithm.name} options", entry.first.algorithm.options),
                 (f"{entry.first.critic.name} critic options", entry.first.critic.options),
-                ("shaping", entry.first.shaping),
+                ("shaping", entry.first.shaping if entry.first.critic.name != "none" else {}),
             )
             if options
         ],

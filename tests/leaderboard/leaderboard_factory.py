@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def make_result(
             "volume_kwh": [4.0, 6.0],
         }
     if config_hash is None:
-        config_hash = (f"{algorithm}{critic}{mechanism}{budget}".encode().hex() * 8)[:64]
+        config_hash = sha256(f"{algorithm}{critic}{mechanism}{budget}".encode()).hexdigest()
     return RunResult(
         task=TaskRecord(name=task, content_hash=content_hash, households=n, slots=48),
         mechanism=mechanism,

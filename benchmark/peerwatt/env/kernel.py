@@ -22,8 +22,12 @@ from numpy.typing import NDArray
 
 from peerwatt.community.random import TRAINING, below, centred, episode_key, mix, shuffle
 from peerwatt.market.kernels import clear_call, clear_cda
+from peerwatt.market.units import QUANTA_PER_KWH
+
+U = np.uint64  # a signed index is checked for wraparound, an unsigned one is not
 
 jit = njit(cache=True, error_model="numpy", nogil=True)
+inlined = njit(cache=True, error_model="numpy", nogil=True, forceinline=True)
 
 BATTERY_ACTIONS = (
     "discharge",
@@ -68,10 +72,12 @@ tariffs as shares of the highest retail price; trade prices as (p - feed-in) / (
 Forecasts are persistence: the same slots yesterday, before household noise. `sunny` is the public
 day-ahead weather flag."""
 FEATURES = len(OBSERVATION_NAMES)
+FORECAST_FEATURES = 3  # forecast_net_next_slot .. _12h, from a table
 PUBLIC_FEATURES = 8  # hour_sin .. retail_next_6h, from a table
 
-_KWH = 1.0 / 1024.0
-_ETA_ONE = 1 << 16
+_F = U(FEATURES)
+_KWH = np.float32(1.0 / QUANTA_PER_KWH)
+_ONE = 1 << 16
 _LOAD, _PV, _ARRIVAL, _START = 1, 2, 3, 4  # purposes of draws within an episode
 
 
@@ -80,10 +86,10 @@ class Tables(NamedTuple):
 
     load: NDArray[np.int32]  # [T * N] quanta per slot
     pv: NDArray[np.int32]  # [T * N] quanta per slot, 0 without PV
-    net_sums: NDArray[np.int64]  # [(T + 1) * N] running sums of pv - load
+    forecast: NDArray[np.float32]  # [T * N * 3] forecast features
+    public: NDArray[np.float32]  # [T * 8] public features
     tariff: NDArray[np.int64]  # [T] row of `ticks` that holds in the slot
     ticks: NDArray[np.int64]  # [P * K] price grids, ascending from feed-in to retail
-    public: NDArray[np.float32]  # [T * 8] public features
     capacity: NDArray[np.int64]  # [N] quanta, 0 without storage
     power: NDArray[np.int64]  # [N] quanta per slot, on the side of the household
     efficiency: NDArray[np.int64]  # [N] one-way efficiency in 1 / 65536
@@ -93,7 +99,7 @@ class Tables(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a slot changes. Flat arrays over B communities or B * N households."""
+    """What a slot changes, beside its record. Flat arrays over B communities or B * N households."""
 
     key: NDArray[np.uint64]  # [B] of the episode
     episode: NDArray[np.int64]  # [B] episodes begun, less one
@@ -102,14 +108,10 @@ class State(NamedTuple):
     charge_level: NDArray[np.int64]  # [B * N] state of charge, quanta
     load_now: NDArray[np.int64]  # [B * N] load of the slot about to be played
     pv_now: NDArray[np.int64]  # [B * N]
-    last_traded: NDArray[np.int64]  # [B * N] traded in the slot before
-    last_payment: NDArray[np.int64]  # [B * N]
-    last_moments: NDArray[np.int64]  # [B * 3]
-    last_tariff: NDArray[np.int64]  # [B]
 
 
 class Slot(NamedTuple):
-    """Outcome of the slot just played. Flat arrays; quanta and quanta x ticks."""
+    """Record of the slot just played. Flat arrays; quanta and quanta x ticks."""
 
     tariff: NDArray[np.int64]  # [B] row of `ticks`
     load: NDArray[np.int64]  # [B * N]
@@ -127,234 +129,227 @@ class Slot(NamedTuple):
     moments: NDArray[np.int64]  # [B * 3] volume, value, square (see market.kernels)
 
 
-@jit
-def _profiles(b, n, noise, tables, state):
-    """Realise load and PV of the slot about to be played."""
-    row = min(state.start[b] + state.slot[b], tables.tariff.size - 1)
-    for i in range(n):
-        k = b * n + i
-        load = np.int64(tables.load[row * n + i])
-        pv = np.int64(tables.pv[row * n + i])
+@inlined
+def _begin(b, n, seed, sampled, tables, state):
+    """Put community b at the first slot of an episode, batteries at their lower bound.
+
+    `sampled` draws the next training episode; otherwise key and start in `state` are replayed.
+    """
+    if sampled:
+        state.episode[b] += 1
+        key = episode_key(seed, TRAINING, b, state.episode[b])
+        state.key[b] = key
+        state.start[b] = tables.starts[below(mix(key, _START), tables.starts.size)]
+    state.slot[b] = 0
+    for i in range(U(n)):
+        state.charge_level[b * U(n) + i] = tables.lowest[i]
+
+
+@inlined
+def _observe(b, n, levels, noise, tables, state, slot, out):
+    """Realise load and PV of the slot about to be played, and write `out[b * N * F ...]`.
+
+    `slot` records the slot before; in the first slot of an episode there is none.
+    """
+    households = U(n)
+    first = b * households
+    row = U(state.start[b] + state.slot[b])
+    profile = row * households
+    remembers = state.slot[b] > 0
+    load_key = mix(state.key[b], _LOAD)
+    pv_key = mix(state.key[b], _PV)
+
+    grid = U(slot.tariff[b] * levels)
+    feed_in = np.float32(tables.ticks[grid])
+    spread = np.float32(tables.ticks[grid + U(levels - 1)]) - feed_in
+    public_price = np.float32(0.0)
+    public_volume = np.float32(0.0)
+    volume = slot.moments[U(3) * b]
+    if remembers and volume > 0:
+        mean = np.float32(slot.moments[U(3) * b + U(1)]) / np.float32(volume)
+        public_price = (mean - feed_in) / spread
+        public_volume = np.float32(volume) * _KWH / np.float32(n)
+
+    for i in range(households):
+        k = first + i
+        load = np.int64(tables.load[profile + i])
+        pv = np.int64(tables.pv[profile + i])
         if noise > 0:
-            counter = np.uint64(row * n + i)
-            draw = centred(mix(mix(state.key[b], _LOAD), counter))
-            load = (load * max(0, _ETA_ONE + ((draw * noise) >> 16))) >> 16
+            load = _noisy(load, noise, mix(load_key, profile + i))
             if pv > 0:
-                draw = centred(mix(mix(state.key[b], _PV), counter))
-                pv = (pv * max(0, _ETA_ONE + ((draw * noise) >> 16))) >> 16
+                pv = _noisy(pv, noise, mix(pv_key, profile + i))
         state.load_now[k] = load
         state.pv_now[k] = pv
 
-
-@jit
-def _observe(b, n, levels, day, tables, state, out):
-    """Write the observations of community b into `out[b * n * F ...]`."""
-    row = min(state.start[b] + state.slot[b], tables.tariff.size - 1)
-    hour = day // 24
-    yesterday = row + 1 - day
-    now = tables.net_sums[yesterday * n : (yesterday + 1) * n]
-    soon = tables.net_sums[(yesterday + 1) * n : (yesterday + 2) * n]
-    later = tables.net_sums[(yesterday + 6 * hour) * n : (yesterday + 6 * hour + 1) * n]
-    late = tables.net_sums[(yesterday + 12 * hour) * n : (yesterday + 12 * hour + 1) * n]
-    per_six = np.float32(_KWH / (6 * hour))
-    per_twelve = np.float32(_KWH / (12 * hour))
-    kwh = np.float32(_KWH)
-    public = tables.public[row * PUBLIC_FEATURES : (row + 1) * PUBLIC_FEATURES]
-    feed_in = tables.ticks[state.last_tariff[b] * levels]
-    spread = np.float32(tables.ticks[(state.last_tariff[b] + 1) * levels - 1] - feed_in)
-    volume = state.last_moments[3 * b]
-    public_price = np.float32(0.0)
-    if volume > 0:
-        mean = np.float32(state.last_moments[3 * b + 1]) / np.float32(volume)
-        public_price = (mean - np.float32(feed_in)) / spread
-    public_volume = np.float32(volume) * kwh / np.float32(n)
-    for i in range(n):
-        k = b * n + i
-        o = k * FEATURES
-        load = np.float32(state.load_now[k]) * kwh
-        pv = np.float32(state.pv_now[k]) * kwh
-        out[o] = load
-        out[o + 1] = pv
-        out[o + 2] = pv - load
-        out[o + 3] = np.float32(soon[i] - now[i]) * kwh
-        out[o + 4] = np.float32(later[i] - now[i]) * per_six
-        out[o + 5] = np.float32(late[i] - now[i]) * per_twelve
-        capacity = tables.capacity[i]
-        if capacity > 0:
-            out[o + 6] = np.float32(state.charge_level[k]) / np.float32(capacity)
-        else:
-            out[o + 6] = np.float32(0.0)
-        out[o + 7] = np.float32(capacity) * kwh * np.float32(0.1)
+        o = k * _F
+        out[o] = np.float32(load) * _KWH
+        out[o + U(1)] = np.float32(pv) * _KWH
+        out[o + U(2)] = np.float32(pv) * _KWH - np.float32(load) * _KWH
+        for j in range(FORECAST_FEATURES):
+            out[o + U(3 + j)] = tables.forecast[(profile + i) * U(FORECAST_FEATURES) + U(j)]
+        capacity = np.float32(tables.capacity[i])
+        charge = np.float32(state.charge_level[k])
+        out[o + U(6)] = charge / capacity if capacity > 0 else np.float32(0.0)
+        out[o + U(7)] = capacity * _KWH * np.float32(0.1)
         for j in range(PUBLIC_FEATURES):
-            out[o + 8 + j] = public[j]
-        traded = state.last_traded[k]
-        out[o + 16] = np.float32(max(traded, 0)) * kwh
-        out[o + 17] = np.float32(max(-traded, 0)) * kwh
-        if traded != 0:
-            price = np.float32(state.last_payment[k]) / np.float32(traded)
-            out[o + 18] = (price - np.float32(feed_in)) / spread
-        else:
-            out[o + 18] = np.float32(0.0)
-        out[o + 19] = public_price
-        out[o + 20] = public_volume
+            out[o + U(8 + j)] = tables.public[row * U(PUBLIC_FEATURES) + U(j)]
+        traded = slot.traded[k] if remembers else 0
+        own_price = np.float32(slot.payment[k]) / np.float32(traded)
+        out[o + U(16)] = np.float32(max(traded, 0)) * _KWH
+        out[o + U(17)] = np.float32(max(-traded, 0)) * _KWH
+        out[o + U(18)] = (own_price - feed_in) / spread if traded != 0 else np.float32(0.0)
+        out[o + U(19)] = public_price
+        out[o + U(20)] = public_volume
+
+
+@inlined
+def _noisy(quanta, noise, bits):
+    """Return `quanta` times 1 + centred noise, rounded down and never negative."""
+    return (quanta * max(0, _ONE + ((centred(bits) * noise) >> 16))) >> 16
 
 
 @jit
-def _clear_memory(b, n, tables, state):
-    """Put community b at the first slot of its episode: empty batteries, no last trades."""
-    state.slot[b] = 0
-    state.last_tariff[b] = tables.tariff[state.start[b]]
-    for j in range(3):
-        state.last_moments[3 * b + j] = 0
-    for i in range(n):
-        k = b * n + i
-        state.charge_level[k] = tables.lowest[i]
-        state.last_traded[k] = 0
-        state.last_payment[k] = 0
-
-
-@jit
-def _next_episode(b, seed, tables, state):
-    """Draw the next training episode of community b."""
-    state.episode[b] += 1
-    key = episode_key(seed, TRAINING, b, state.episode[b])
-    state.key[b] = key
-    state.start[b] = tables.starts[below(mix(key, _START), tables.starts.size)]
-
-
-@jit
-def reset_slots(mask, n, levels, day, noise, seed, sampled, tables, state, observation):
-    """Begin an episode in the communities where `mask` [B] is set, and observe all communities.
-
-    `sampled` draws new training episodes; otherwise the key and start in `state` are replayed.
-    """
-    for b in range(mask.size):
+def reset_slots(mask, n, levels, noise, seed, sampled, tables, state, slot, observation):
+    """Begin an episode in the communities where `mask` [B] is set, and observe them."""
+    for b in range(U(mask.size)):
         if mask[b]:
-            if sampled:
-                _next_episode(b, seed, tables, state)
-            _clear_memory(b, n, tables, state)
-            _profiles(b, n, noise, tables, state)
-        _observe(b, n, levels, day, tables, state, observation)
+            _begin(b, n, seed, sampled, tables, state)
+            _observe(b, n, levels, noise, tables, state, slot, observation)
 
 
-@jit
-def _battery(code, net, level, i, tables):
-    """Return (charge, discharge, change of the state of charge) of household i, in quanta."""
-    power = tables.power[i]
-    efficiency = tables.efficiency[i]
-    target = net
-    if code != FOLLOW:
-        target = (power * _QUARTERS[code]) >> 2
-    if target > 0:
-        room = tables.highest[i] - level
-        if room <= 0:
-            return 0, 0, 0
-        charge = min(min(target, power), (((room + 1) << 16) - 1) // efficiency)
-        return charge, 0, (charge * efficiency) >> 16
-    if target < 0:
-        available = level - tables.lowest[i]
-        discharge = min(min(-target, power), (available * efficiency) >> 16)
-        drawn = ((discharge << 16) + efficiency - 1) // efficiency
-        return 0, discharge, -drawn
-    return 0, 0, 0
+@inlined
+def _divide(dividend, divisor):
+    """Return `dividend // divisor` of non-negative numbers; signed division costs twice as much."""
+    return np.int64(U(dividend) // U(divisor))
+
+
+@inlined
+def _battery(code, net, level, power, efficiency, lowest, highest):
+    """Return (charge, discharge, change of the state of charge) in quanta.
+
+    Branches that depend on the action are avoided: the processor cannot foresee them.
+    """
+    wanted = net if code == FOLLOW else (power * _QUARTERS[U(code)]) >> 2
+    charge = min(max(wanted, 0), power)
+    stored = (charge * efficiency) >> 16
+    room = highest - level
+    if room <= 0:
+        charge, stored = 0, 0
+    elif stored > room:  # charge the most that leaves (charge * efficiency) >> 16 <= room
+        charge, stored = _divide(((room + 1) << 16) - 1, efficiency), room
+    discharge = min(min(max(-wanted, 0), power), ((level - lowest) * efficiency) >> 16)
+    drawn = _divide((discharge << 16) + efficiency - 1, efficiency)
+    return charge, discharge, stored - drawn
+
+
+@inlined
+def _first_bad(action, price_levels, quantity_levels, battery_levels):
+    """Return the index of the first action outside its space, or -1."""
+    bad = False
+    for k in range(U(0), U(action.size), U(3)):
+        bad |= U(action[k]) >= U(price_levels)  # a negative number is a huge unsigned one
+        bad |= U(action[k + U(1)]) >= U(quantity_levels)
+        bad |= U(action[k + U(2)]) >= U(battery_levels)
+    if bad:
+        sizes = (price_levels, quantity_levels, battery_levels)
+        for k in range(action.size):
+            if action[k] < 0 or action[k] >= sizes[k % 3]:
+                return k
+    return -1
 
 
 @jit
 def step_slots(
-    action, nvec, mechanism, n, levels, quantities, day, horizon, noise, seed, autoreset, scale,
-    tables, state, slot, reward, truncated, observation, final_observation,
+    action, price_levels, quantity_levels, battery_levels, mechanism, n, horizon, noise, seed,
+    sampled, scale, tables, state, slot, reward, grid_reward, truncated, observation,
+    final_observation,
 ):  # fmt: skip
     """Play one slot in every community; see the module.
 
-    Args (beyond the flat arrays of `Tables`, `State`, `Slot`): `action` [B * N * 3] int64, `nvec`
-    [3] sizes of its heads, `horizon` slots per episode, `scale` reward per quantum x tick,
-    `truncated` [B] bool. With `autoreset` a finished community begins its next episode at once:
-    `observation` is then the first of the new episode and `final_observation` the last of the old.
+    Args (beyond the flat arrays of `Tables`, `State`, `Slot`): `action` [B * N * 3] int64, `horizon`
+    slots per episode, `scale` reward per quantum x tick, `reward` and `grid_reward` [B * N],
+    `truncated` [B] bool. If episodes are `sampled`, a finished community begins its next one at
+    once: `observation` is then the first of the new episode and `final_observation` the last of the
+    old. Otherwise it stops there, and its last observation stays: what follows the window may
+    belong to another split.
 
     Returns the index of the first action outside its space, in which case nothing has changed, or
     -1.
     """
-    for k in range(action.size):
-        if action[k] < 0 or action[k] >= nvec[k % 3]:
-            return k
-    communities = truncated.size
+    bad = _first_bad(action, price_levels, quantity_levels, battery_levels)
+    if bad >= 0:
+        return bad
+    households = U(n)
+    whole = quantity_levels - 1
     arrival = np.empty(n, np.int64)
     queue = np.empty(n, np.int64)
     head = np.empty(128, np.int64)
     tail = np.empty(128, np.int64)
-    storage = nvec[2] > 1
-    for b in range(communities):
-        first = b * n
-        row = state.start[b] + state.slot[b]
+    for b in range(U(truncated.size)):
+        first = b * households
+        row = U(state.start[b] + state.slot[b])
         tariff = tables.tariff[row]
-        ticks = tables.ticks
-        grid = tariff * levels
-        feed_in = ticks[grid]
-        retail = ticks[grid + levels - 1]
+        grid = U(tariff * price_levels)
+        feed_in = tables.ticks[grid]
+        retail = tables.ticks[grid + U(price_levels - 1)]
         slot.tariff[b] = tariff
-        for i in range(n):
+        for i in range(households):
             k = first + i
             load = state.load_now[k]
             pv = state.pv_now[k]
             net = pv - load
             charge, discharge, stored = 0, 0, 0
-            if storage and tables.capacity[i] > 0:
+            if tables.capacity[i] > 0:
                 level = state.charge_level[k]
-                charge, discharge, stored = _battery(action[3 * k + 2], net, level, i, tables)
+                charge, discharge, stored = _battery(
+                    action[U(3) * k + U(2)], net, level, tables.power[i], tables.efficiency[i],
+                    tables.lowest[i], tables.highest[i],
+                )  # fmt: skip
                 state.charge_level[k] = level + stored
             position = net - charge + discharge
+            quantity = _divide(abs(position) * action[U(3) * k + U(1)], whole)
             slot.load[k] = load
             slot.pv[k] = pv
             slot.charge[k] = charge
             slot.discharge[k] = discharge
             slot.stored[k] = stored
             slot.position[k] = position
-            part = action[3 * k + 1]
-            if part == quantities - 1:
-                slot.order[k] = position
-            else:
-                quantity = abs(position) * part // (quantities - 1)
-                slot.order[k] = quantity if position > 0 else -quantity
-            slot.level[k] = action[3 * k]
-            slot.grid_cost[k] = -net * (feed_in if net > 0 else retail)
+            slot.order[k] = quantity if position > 0 else -quantity
+            slot.level[k] = action[U(3) * k]
+            grid_cost = -net * (feed_in if net > 0 else retail)
+            slot.grid_cost[k] = grid_cost
+            grid_reward[k] = np.float32(-grid_cost * scale)
 
-        shuffle(mix(mix(state.key[b], _ARRIVAL), np.uint64(row)), n, arrival)
+        shuffle(mix(mix(state.key[b], _ARRIVAL), row), n, arrival)
         if mechanism == 0:
             volume, value, square = clear_cda(
-                first, n, slot.order, slot.level, ticks, grid, arrival, 0, slot.traded,
+                first, n, slot.order, slot.level, tables.ticks, grid, arrival, 0, slot.traded,
                 slot.payment, queue, head, tail,
             )  # fmt: skip
         else:
             volume, value, square = clear_call(
-                first, n, slot.order, slot.level, ticks, grid, levels, arrival, 0, slot.traded,
-                slot.payment, head, tail,
+                first, n, slot.order, slot.level, tables.ticks, grid, price_levels, arrival, 0,
+                slot.traded, slot.payment, head, tail,
             )  # fmt: skip
-        slot.moments[3 * b] = volume
-        slot.moments[3 * b + 1] = value
-        slot.moments[3 * b + 2] = square
+        slot.moments[U(3) * b] = volume
+        slot.moments[U(3) * b + U(1)] = value
+        slot.moments[U(3) * b + U(2)] = square
 
-        for i in range(n):
+        for i in range(households):
             k = first + i
             rest = slot.position[k] - slot.traded[k]
             cost = -rest * (feed_in if rest > 0 else retail) - slot.payment[k]
             slot.cost[k] = cost
             reward[k] = np.float32(-cost * scale)
-            state.last_traded[k] = slot.traded[k]
-            state.last_payment[k] = slot.payment[k]
-        state.last_tariff[b] = tariff
-        for j in range(3):
-            state.last_moments[3 * b + j] = slot.moments[3 * b + j]
 
         state.slot[b] += 1
-        _profiles(b, n, noise, tables, state)
-        _observe(b, n, levels, day, tables, state, observation)
-        truncated[b] = state.slot[b] >= horizon
-        if truncated[b] and autoreset:
-            here = first * FEATURES
-            for j in range(n * FEATURES):
-                final_observation[here + j] = observation[here + j]
-            _next_episode(b, seed, tables, state)
-            _clear_memory(b, n, tables, state)
-            _profiles(b, n, noise, tables, state)
-            _observe(b, n, levels, day, tables, state, observation)
+        finished = state.slot[b] >= horizon
+        truncated[b] = finished
+        if sampled or not finished:
+            _observe(b, n, price_levels, noise, tables, state, slot, observation)
+        if sampled and finished:
+            for j in range(first * _F, (first + households) * _F):
+                final_observation[j] = observation[j]
+            _begin(b, n, seed, sampled, tables, state)
+            _observe(b, n, price_levels, noise, tables, state, slot, observation)
     return -1

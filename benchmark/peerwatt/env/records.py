@@ -22,7 +22,8 @@ def slot_batch(task: Task, ticks: Ints, slot: Slot) -> SlotBatch:
     n = task.community.size
     levels = task.card.market.price_levels
     kwh = 1.0 / QUANTA_PER_KWH
-    grids = ticks.reshape(-1, levels)[slot.tariff.reshape(-1)] * task.card.tariff.tick
+    rows = slot.tariff.reshape(-1)
+    grids = ticks.reshape(-1, levels)[rows].astype(np.float64) * task.card.tariff.tick
     feed_in = grids[:, 0]
     position = slot.position.reshape(-1, n) * kwh
     order = slot.order.reshape(-1, n) * kwh
@@ -47,7 +48,7 @@ def slot_batch(task: Task, ticks: Ints, slot: Slot) -> SlotBatch:
         bought=np.maximum(-traded, 0.0),
         received=np.maximum(payment, 0.0),
         paid=np.maximum(-payment, 0.0),
-        volume=moments[:, 0] * kwh,
+        volume=moments[:, 0].astype(np.float64) * kwh,
         mean_price=feed_in + mean * task.card.tariff.tick,
         price_deviation=deviation * task.card.tariff.tick,
     )

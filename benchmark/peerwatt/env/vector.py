@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from peerwatt.community import Split, Task
+from peerwatt.community import Community, Split, Task
 from peerwatt.community.random import check_seed
 from peerwatt.community.task import tariff_rows
 from peerwatt.env.kernel import (
     BATTERY_ACTIONS,
     FEATURES,
+    FORECAST_FEATURES,
     IDLE,
     PUBLIC_FEATURES,
     Slot,
@@ -24,6 +25,7 @@ from peerwatt.env.kernel import (
 from peerwatt.env.scenarios import Scenarios
 from peerwatt.errors import PeerWattError
 from peerwatt.market.clearing import mechanism_code
+from peerwatt.market.units import QUANTA_PER_KWH
 
 Floats = NDArray[np.float32]
 NOISE_ONE = 1 << 16
@@ -43,11 +45,8 @@ class Step(NamedTuple):
 def build_tables(task: Task, starts: NDArray[np.int64]) -> Tables:
     """Lay out a task's community as the flat arrays that the kernel reads."""
     community = task.community
-    slots, n = community.load.shape
+    slots = len(community.load)
     day = task.slots_per_day
-    net = community.pv.astype(np.int64) - community.load
-    sums = np.zeros((slots + 1, n), np.int64)
-    np.cumsum(net, axis=0, out=sums[1:])
     ticks, tariff = tariff_rows(community, task.card.market.price_levels)
     retail = community.retail / community.retail.max()
     ahead = np.concatenate([retail, retail[:day]])
@@ -71,7 +70,7 @@ def build_tables(task: Task, starts: NDArray[np.int64]) -> Tables:
     return Tables(
         load=community.load.reshape(-1),
         pv=community.pv.reshape(-1),
-        net_sums=sums.reshape(-1),
+        forecast=persistence_forecast(community, day).reshape(-1),
         tariff=tariff,
         ticks=ticks.reshape(-1),
         public=np.ascontiguousarray(public, np.float32).reshape(-1),
@@ -82,6 +81,23 @@ def build_tables(task: Task, starts: NDArray[np.int64]) -> Tables:
         highest=community.highest,
         starts=starts,
     )
+
+
+def persistence_forecast(community: Community, day: int) -> Floats:
+    """Return the forecast features [T, N, 3] in kWh per slot, with `day` slots a day.
+
+    They are the net load of yesterday's slots that follow the present one: the next, and means over
+    the next 6 and 12 hours. The first day of the table has no yesterday: 0.
+    """
+    slots, n = community.load.shape
+    sums = np.zeros((slots + 1, n), np.int64)
+    np.cumsum(community.pv.astype(np.int64) - community.load, axis=0, out=sums[1:])
+    features = np.zeros((slots, n, FORECAST_FEATURES), np.float32)
+    begin = np.arange(slots - day) + 1
+    for j, ahead in enumerate((1, day // 4, day // 2)):
+        total = (sums[begin + ahead] - sums[begin]).astype(np.float32)
+        features[day:, :, j] = total * np.float32(1 / (QUANTA_PER_KWH * ahead))
+    return features
 
 
 class VectorMarket:
@@ -136,7 +152,6 @@ class VectorMarket:
         noise = card.profiles.train_noise if self._sampled else card.profiles.evaluation_noise
         self._noise = round(noise * 3**0.5 * NOISE_ONE)  # see community.random.centred
         self._scale = task.money_unit / card.market.reward_scale
-        self._nvec = np.array(self.action_nvec, np.int64)
         self.tables = build_tables(task, task.training_starts(split))
         self.state = State(
             key=np.zeros(b, np.uint64) if scenarios is None else scenarios.key.copy(),
@@ -146,10 +161,6 @@ class VectorMarket:
             charge_level=np.zeros(b * n, np.int64),
             load_now=np.zeros(b * n, np.int64),
             pv_now=np.zeros(b * n, np.int64),
-            last_traded=np.zeros(b * n, np.int64),
-            last_payment=np.zeros(b * n, np.int64),
-            last_moments=np.zeros(b * 3, np.int64),
-            last_tariff=np.zeros(b, np.int64),
         )
         self._slot = Slot(
             tariff=np.zeros(b, np.int64),
@@ -163,6 +174,11 @@ class VectorMarket:
         self._observation = np.zeros((b, n, FEATURES), np.float32)
         self._final = np.zeros((b, n, FEATURES), np.float32)
         self._reward = np.zeros((b, n), np.float32)
+        self._grid_reward = np.zeros((b, n), np.float32)
+        self._flat = tuple(
+            array.reshape(-1)
+            for array in (self._observation, self._final, self._reward, self._grid_reward)
+        )
         self._truncated = np.zeros(b, np.bool_)
         self._started = False
 
@@ -191,13 +207,13 @@ class VectorMarket:
             chosen,
             self.num_agents,
             self.action_nvec[0],
-            self.task.slots_per_day,
             self._noise,
             self.seed,
             self._sampled,
             self.tables,
             self.state,
-            self._observation.reshape(-1),
+            self._slot,
+            self._flat[0],
         )
         self._started = True
         self._truncated[chosen] = False
@@ -220,14 +236,12 @@ class VectorMarket:
             raise PeerWattError("call reset before step.")
         if not self._sampled and self._truncated.any():
             raise PeerWattError("a scenario has been played out: call reset to play it again.")
+        observation, final, reward, grid_reward = self._flat
         bad = step_slots(
             np.ascontiguousarray(array, np.int64).reshape(-1),
-            self._nvec,
+            *self.action_nvec,
             self._mechanism,
             self.num_agents,
-            self.action_nvec[0],
-            self.action_nvec[1],
-            self.task.slots_per_day,
             self.horizon,
             self._noise,
             self.seed,
@@ -236,10 +250,11 @@ class VectorMarket:
             self.tables,
             self.state,
             self._slot,
-            self._reward.reshape(-1),
+            reward,
+            grid_reward,
             self._truncated,
-            self._observation.reshape(-1),
-            self._final.reshape(-1),
+            observation,
+            final,
         )
         if bad >= 0:
             b, i, head = np.unravel_index(bad, shape)
@@ -253,7 +268,7 @@ class VectorMarket:
             self._reward,
             self._truncated,
             self._final if self._sampled else self._observation,
-            (self._slot.grid_cost * -self._scale).astype(np.float32).reshape(shape[:2]),
+            self._grid_reward,
             self._slot,
         )
 

@@ -104,4 +104,5 @@ def _price_qoe(task: Task, ticks: NDArray[np.int64], record: Slot, episodes: int
     place = np.abs(record.payment) - np.abs(record.traded) * feed_in
     quantity = np.abs(record.traded).reshape(shape).sum(axis=0).astype(float)
     mean = _ratio((place / spread).reshape(shape).sum(axis=0), quantity)
-    return np.array([qoe(row[np.isfinite(row)], 0.0, 1.0) for row in mean])
+    known = [row[np.isfinite(row)] for row in mean]
+    return np.array([qoe(row, 0.0, 1.0) if row.size else np.nan for row in known])

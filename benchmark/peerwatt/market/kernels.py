@@ -4,7 +4,8 @@ Both kernels work in place on a community's slice `first .. first + n` of flat a
 batch of communities needs no copies and no row slices. Three things were measured to matter, and
 bring the double auction level with the same algorithm in C -O3 (`perf/clearing.py`): offsets
 instead of slices, unsigned index arithmetic (a signed index is checked for wraparound), and
-inlining (an array is passed to a function as seven arguments).
+inlining (an array is passed to a function as seven arguments). A kernel has one return, because
+with several the array references are counted book by book.
 
 Order of one household: `order > 0` offers that many quanta, `order < 0` bids for them, 0 abstains;
 `level` indexes the slot's ascending price grid, which starts at `ticks[grid]`, K <= 64 levels. The
@@ -14,9 +15,6 @@ quanta x ticks). Returned per community: volume in quanta, sum of quantity x pri
 quantity x price^2, the moments from which the mean trade price and its volume-weighted deviation
 follow. Scratch arrays are allocated once by the caller and need no initial value.
 """
-
-# numba infers the types of its kernels
-# ruff: noqa: ANN001, ANN201
 
 from __future__ import annotations
 
@@ -70,25 +68,26 @@ def clear_cda(
                 if best > limit:
                     break
                 other = U(head[OFFERS + best])
-                sold = traded[start + other]
-                rest = order[start + other] - sold
+                done = traded[start + other]
+                rest = order[start + other] - done
                 price = ticks[prices + best]
                 q = min(left, rest)
                 money = q * price
                 left -= q
-                traded[start + other] = sold + q
+                traded[start + other] = done + q
                 payment[start + other] += money
                 balance -= money
-                volume += q
-                value += money
                 square += money * price
                 if q == rest:
                     following = queue[other]
                     head[OFFERS + best] = following
                     if following < 0:
                         offers ^= ONE << best
-            traded[start + me] = quantity + left
+            bought = -quantity - left
+            traded[start + me] = -bought
             payment[start + me] = balance
+            volume += bought
+            value -= balance
             if left > 0:
                 bit = ONE << limit
                 queue[me] = -1
@@ -105,25 +104,26 @@ def clear_cda(
                 if best < limit:
                     break
                 other = U(head[best])
-                sold = traded[start + other]
-                rest = sold - order[start + other]
+                done = traded[start + other]
+                rest = done - order[start + other]
                 price = ticks[prices + best]
                 q = min(left, rest)
                 money = q * price
                 left -= q
-                traded[start + other] = sold - q
+                traded[start + other] = done - q
                 payment[start + other] -= money
                 balance += money
-                volume += q
-                value += money
                 square += money * price
                 if q == rest:
                     following = queue[other]
                     head[best] = following
                     if following < 0:
                         bids ^= ONE << best
-            traded[start + me] = quantity - left
+            sold = quantity - left
+            traded[start + me] = sold
             payment[start + me] = balance
+            volume += sold
+            value += balance
             if left > 0:
                 bit = ONE << limit
                 queue[me] = -1
@@ -152,7 +152,7 @@ def clear_call(
     """
     start = U(first)
     prices = U(grid)
-    bid_levels = U(0)  # bit k: bids[k] holds quanta
+    bid_levels = U(0)  # bit k: there are bids at level k
     offer_levels = U(0)
     for i in range(start, start + U(n)):
         traded[i] = 0
@@ -199,33 +199,32 @@ def clear_call(
             bid_levels ^= ONE << high
         if offers[low] == 0:
             offer_levels ^= ONE << low
-    if volume == 0:
-        return volume, volume, volume
-
-    next_bid = U(0) if bid_levels == 0 else TOP - U(leading_zeros(bid_levels))
-    next_offer = U(levels) - ONE if offer_levels == 0 else U(trailing_zeros(offer_levels))
-    floor = max(ticks[prices + marginal_offer], ticks[prices + next_bid])
-    ceiling = min(ticks[prices + marginal_bid], ticks[prices + next_offer])
-    price = (floor + ceiling) // 2
-    for k in range(U(turn), U(turn + n)):
-        i = start + U(arrival[k])
-        quantity = order[i]
-        at = U(level[i])
-        if quantity < 0:
-            if at > marginal_bid:
-                traded[i] = quantity
-            elif at == marginal_bid:
-                q = min(-quantity, bid_left)
-                bid_left -= q
-                traded[i] = -q
-        elif quantity > 0:
-            if at < marginal_offer:
-                traded[i] = quantity
-            elif at == marginal_offer:
-                q = min(quantity, offer_left)
-                offer_left -= q
-                traded[i] = q
-        payment[i] = traded[i] * price
+    price = np.int64(0)
+    if volume > 0:
+        next_bid = U(0) if bid_levels == 0 else TOP - U(leading_zeros(bid_levels))
+        next_offer = U(levels) - ONE if offer_levels == 0 else U(trailing_zeros(offer_levels))
+        floor = max(ticks[prices + marginal_offer], ticks[prices + next_bid])
+        ceiling = min(ticks[prices + marginal_bid], ticks[prices + next_offer])
+        price = (floor + ceiling) // 2
+        for k in range(U(turn), U(turn + n)):
+            i = start + U(arrival[k])
+            quantity = order[i]
+            at = U(level[i])
+            if quantity < 0:
+                if at > marginal_bid:
+                    traded[i] = quantity
+                elif at == marginal_bid:
+                    q = min(-quantity, bid_left)
+                    bid_left -= q
+                    traded[i] = -q
+            elif quantity > 0:
+                if at < marginal_offer:
+                    traded[i] = quantity
+                elif at == marginal_offer:
+                    q = min(quantity, offer_left)
+                    offer_left -= q
+                    traded[i] = q
+            payment[i] = traded[i] * price
     return volume, volume * price, volume * price * price
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 METRICS_VERSION = 1
 """Raised whenever the definition of a metric changes; results of another version do not compare."""
 
@@ -40,7 +40,7 @@ class PluginRecord(Record):
 class EpisodeMetrics(Record):
     """Metrics of one evaluation, one value per held-out episode.
 
-    `null` marks a metric that is undefined in an episode (no slot in which trade was feasible, say).
+    `null` marks a metric that is undefined in an episode (say, trade was never feasible).
     """
 
     episodes: int

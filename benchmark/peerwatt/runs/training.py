@@ -31,7 +31,14 @@ class ShapedMarket(VectorMarket):
     """
 
     def __init__(
-        self, task: Task, num_envs: int, *, critic: Critic, shaping: Shaping, budget: int, **kwargs: Any
+        self,
+        task: Task,
+        num_envs: int,
+        *,
+        critic: Critic,
+        shaping: Shaping,
+        budget: int,
+        **kwargs: Any,
     ) -> None:
         super().__init__(task, num_envs, **kwargs)
         self._critic = critic

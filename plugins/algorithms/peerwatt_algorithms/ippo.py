@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -127,7 +128,13 @@ class IPPO:
 
         here = _by_household(env.reset())
         per_iteration = n * batch * steps
-        iterations = max(1, run.budget // per_iteration)
+        iterations = run.budget // per_iteration
+        if iterations < 1:
+            raise PeerWattError(
+                f"budget {run.budget:,} is less than one rollout of {per_iteration:,} agent-steps "
+                f"({batch} communities x {n} households x {steps} slots): raise the budget or "
+                "lower num_envs or rollout_slots."
+            )
         for iteration in range(iterations):
             left = 1.0 - iteration / iterations if self.anneal else 1.0
             for group in optimiser.param_groups:
@@ -277,7 +284,7 @@ class IPPOPolicy:
             n, nvec = int(content["households"]), tuple(int(k) for k in content["nvec"])
             shapes = [
                 shape
-                for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True)
+                for fan_in, fan_out in pairwise(sizes)
                 for shape in ((n, fan_in, fan_out), (n, 1, fan_out))
             ]
             if [tensors[str(i)].shape for i in range(len(tensors))] != shapes:

@@ -8,6 +8,7 @@ softmax of the heads than on the matrix products); a test holds it against autog
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ class StackedMLP:
     ) -> None:
         self.sizes = sizes
         self.parameters: list[torch.Tensor] = []
-        for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             last = layer == len(sizes) - 2
             gain = head_gain if last and head_gain is not None else np.sqrt(2.0)
             weights = np.stack([_orthogonal(generator, fan_in, fan_out) for _ in range(households)])

@@ -32,9 +32,13 @@ class Scripted:
         return type(self)(nvec=run.envs(1).action_nvec)
 
     def quote(
-        self, observations: NDArray[np.float32], mask: NDArray[np.bool_], level: int | NDArray[np.int64],
-        quantity: int, battery: int,
-    ) -> NDArray[np.int64]:  # fmt: skip
+        self,
+        observations: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        level: int | NDArray[np.int64],
+        quantity: int,
+        battery: int,
+    ) -> NDArray[np.int64]:
         """Return actions [B, N, 3] with these entries; the battery only where there is one."""
         price_levels, quantities, batteries = self.nvec
         actions = np.empty((*observations.shape[:2], 3), np.int64)

@@ -1,4 +1,4 @@
-"""Every number of the page, recomputed from the per-episode records.
+"""Every published number, recomputed from the per-episode records.
 
 A value is first computed per seed, from sums over all episodes, and then aggregated over the seeds:
 the interquartile mean (IQM) with a 95 % bootstrap interval.
@@ -16,8 +16,8 @@ import numpy as np
 
 from peerwatt.evaluation.statistics import RESAMPLES, Interval, bootstrap_iqm, ranks
 from peerwatt.fairness.indices import gini
+from peerwatt.runs.entries import Board, Entry
 from peerwatt.runs.result import EpisodeMetrics, RunResult
-from peerwatt_leaderboard.entries import Board, Entry
 
 CURVE_RESAMPLES = 2_000
 """Bootstrap resamples per point of a curve, of which only a picture is made."""

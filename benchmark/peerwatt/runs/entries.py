@@ -6,20 +6,17 @@ validated strictly, and no aggregate in it is believed.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.result import METRICS_VERSION, RunResult, TaskRecord
-
-RESULT_FILE = "result.json"
-MAX_BYTES = 5_000_000
-"""A larger result is refused unread; an honest one of a hundred households has about 100 kB."""
+from peerwatt.runs.store import RESULT_FILE, read_record
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,13 @@ class Board:
 
 def read_boards(folder: Path) -> list[Board]:
     """Read every result below `folder` and return one board per task, by name."""
-    runs = _read_runs(folder)
+    return boards_of(_find_results(folder))
+
+
+def boards_of(files: Iterable[Path]) -> list[Board]:
+    """Read the result files and return one board per task, by name."""
     by_task: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for run in runs:
+    for run in map(read_run, files):
         by_task[run.result.task.name, run.result.task.content_hash].append(run)
     names = Counter(name for name, _ in by_task)
     boards = []
@@ -83,19 +84,7 @@ def read_boards(folder: Path) -> list[Board]:
 
 def read_run(path: Path) -> Run:
     """Read and validate one result file."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise PeerWattError(
-                f"{path}: {size:,} bytes is more than a result may have ({MAX_BYTES:,})."
-            )
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PeerWattError(f"{path}: cannot be read ({error.strerror}).") from error
-    try:
-        result = RunResult.model_validate_json(raw, strict=True)
-    except ValidationError as error:
-        raise PeerWattError(f"{path}: {_first_problem(error)}.") from error
+    raw, result = read_record(path)
     if result.metrics_version != METRICS_VERSION:
         raise PeerWattError(
             f"{path}: metrics_version: scored by version {result.metrics_version} of the metrics, "
@@ -105,8 +94,8 @@ def read_run(path: Path) -> Run:
     return Run(path=path, raw=raw, result=result)
 
 
-def _read_runs(folder: Path) -> list[Run]:
-    """Read all results below `folder`, leaving out hidden folders (writes in progress)."""
+def _find_results(folder: Path) -> list[Path]:
+    """Find all results below `folder`, leaving out hidden folders (writes in progress)."""
     if not folder.is_dir():
         raise PeerWattError(
             f"{folder}: no such folder of results; `peerwatt run` makes one, or name another with "
@@ -121,16 +110,7 @@ def _read_runs(folder: Path) -> list[Run]:
         raise PeerWattError(
             f"{folder}: holds no {RESULT_FILE}, at any depth; `peerwatt run` writes one per seed."
         )
-    return [read_run(path) for path in paths]
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Return the first problem of a validation as "field: what was expected"."""
-    problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    more = error.error_count() - 1
-    text = f"{field}: {problem['msg']}" if field else problem["msg"]
-    return f"{text} (and {more} more)" if more else text
+    return paths
 
 
 def _check_shapes(path: Path, result: RunResult) -> None:
@@ -189,7 +169,7 @@ def _group(runs: Iterable[Run]) -> tuple[Entry, ...]:
         sorted(group, key=lambda run: run.result.seed) for _, group in sorted(groups.items())
     ]
     for group in members:
-        for one, other in zip(group, group[1:], strict=False):
+        for one, other in itertools.pairwise(group):
             if one.result.seed == other.result.seed:
                 raise PeerWattError(
                     f"{other.path}: seed: {other.result.seed} is already told by {one.path}."
@@ -221,12 +201,11 @@ def _labels(results: Sequence[RunResult]) -> list[str]:
             f"{label} {hint}" if len(set(members[label])) > 1 else label
             for label, hint in zip(labels, hints, strict=True)
         ]
-    taken: Counter[str] = Counter()
-    for index, label in enumerate(labels):  # equal to six digits of the hash: count them
-        taken[label] += 1
-        if taken[label] > 1:
-            labels[index] = f"{label} ({taken[label]})"
-    return labels
+    unique: list[str] = []
+    for label in labels:  # equal to six digits of the hash: count them
+        names = itertools.chain([label], (f"{label} ({n})" for n in itertools.count(2)))
+        unique.append(next(name for name in names if name not in unique))
+    return unique
 
 
 def short_count(count: float) -> str:

@@ -1,0 +1,66 @@
+# Two commands for newcomers: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+RESULTS ?= runs
+SITE ?= site
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types pytest test-slow perf format clean
+
+help:
+	@echo "make demo       install, run the quick suite, build the leaderboard page"
+	@echo "make test       install, lint, check types, run all tests but the slow ones"
+	@echo "make test-slow  run the slow tests too"
+	@echo "make perf       measure speed (environment, clearing, training, evaluation)"
+	@echo "make format     format the code"
+	@echo "make clean      remove the environment, caches, results and page of the demo"
+
+# pip before 25.1 does not know dependency groups.
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.train: pyproject.toml $(VENV)/.pip
+	$(BIN)/python -m pip install --quiet -e ".[train]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.pip
+	$(BIN)/python -m pip install --quiet -e ".[train]" --group dev
+	@touch $@ $(VENV)/.train
+
+demo: $(VENV)/.train
+	$(BIN)/peerwatt bench quick --results $(RESULTS)
+	$(BIN)/peerwatt leaderboard build --results $(RESULTS) --out $(SITE)
+
+# numba's cache does not notice an edited kernel that another file calls, so tests start without.
+test: $(VENV)/.dev
+	@find benchmark plugins -name '*.nb[ic]' -delete
+	@$(MAKE) --no-print-directory lint types pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+pytest: $(VENV)/.dev
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest
+
+perf: $(VENV)/.dev
+	$(BIN)/python perf/clearing.py
+	$(BIN)/python perf/environment.py
+	$(BIN)/python perf/training.py
+	$(BIN)/python perf/evaluation.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) $(RESULTS) $(SITE) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

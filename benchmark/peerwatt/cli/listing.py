@@ -1,0 +1,50 @@
+"""`peerwatt list`: what is installed, without importing any of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peerwatt.plugins.loader import Kind
+
+KINDS: tuple[Kind, ...] = ("task", "algorithm", "critic")
+USAGE = """usage: peerwatt list [--json]
+
+Show the tasks, algorithms and critics that are installed, and who brought them."""
+
+
+def run(arguments: list[str]) -> None:
+    """Print the registered plugins as tables, or as JSON."""
+    from peerwatt.errors import PeerWattError
+    from peerwatt.plugins.loader import registry
+
+    if arguments in (["-h"], ["--help"]):
+        print(USAGE)
+        return
+    if arguments not in ([], ["--json"]):
+        raise PeerWattError(f"peerwatt list does not know {' '.join(arguments)!r}; try --json.")
+    found = registry()
+    if arguments == ["--json"]:
+        content = {
+            kind: [
+                {
+                    "name": name,
+                    "summary": plugin.spec.summary,
+                    "distribution": plugin.distribution,
+                    "version": plugin.version,
+                }
+                for name, plugin in sorted(found[kind].items())
+            ]
+            for kind in KINDS
+        }
+        json.dump(content, sys.stdout, indent=2)
+        print()
+        return
+    for kind in KINDS:
+        print(f"{kind}s")
+        width = max((len(name) for name in found[kind]), default=0)
+        for name, plugin in sorted(found[kind].items()):
+            owner = f"{plugin.distribution} {plugin.version}"
+            print(f"  {name:<{width}}  {plugin.spec.summary}  [{owner}]")

@@ -1,0 +1,103 @@
+"""`peerwatt`: the entry point, which finds the command and turns bad input into one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from peerwatt.errors import PeerWattError
+
+
+def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
+    """Return all commands: name -> (summary, loader of a function of the remaining arguments)."""
+    from peerwatt.cli import listing
+
+    def lazy(module: str, attribute: str) -> Callable[[], Any]:
+        def load() -> Any:
+            import importlib
+
+            return getattr(importlib.import_module(module), attribute)
+
+        return load
+
+    commands: dict[str, tuple[str, Callable[[], Any]]] = {
+        "list": ("Show the tasks, algorithms and critics that are installed.", lambda: listing.run),
+        "run": ("Train and evaluate one entry, over seeds.", lazy("peerwatt.cli.run", "run")),
+        "bench": ("Run a suite of entries.", lazy("peerwatt.cli.bench", "run")),
+        "evaluate": (
+            "Play a finished run's policy again and compare with its record.",
+            lazy("peerwatt.cli.evaluate", "run"),
+        ),
+        "schema": ("Print the JSON Schema of result.json.", lazy("peerwatt.cli.schema", "run")),
+    }
+    from peerwatt.plugins.loader import registry
+
+    for name, plugin in sorted(registry()["command"].items()):
+        spec = plugin.spec
+        commands[name] = (spec.summary, partial(_typed, spec))
+    return commands
+
+
+def _typed(spec: Any) -> Callable[[list[str]], None]:
+    """Wrap a plugin's typed function: tyro makes its command line."""
+
+    def run(arguments: list[str]) -> None:
+        import tyro
+
+        tyro.cli(spec.load(), prog=f"peerwatt {spec.name}", args=arguments)
+
+    return run
+
+
+def _help(commands: dict[str, tuple[str, Callable[[], Any]]]) -> str:
+    width = max(len(name) for name in commands)
+    lines = [f"  {name:<{width}}  {summary}" for name, (summary, _) in commands.items()]
+    return "\n".join(
+        [
+            "usage: peerwatt COMMAND [OPTIONS]",
+            "",
+            "Benchmark for multi-agent reinforcement learning in peer-to-peer electricity markets.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`peerwatt COMMAND --help` explains a command; `peerwatt --version` tells the version.",
+        ]
+    )
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Run the command that `arguments` name."""
+    if arguments and arguments[0] in ("--version", "-V"):
+        from importlib.metadata import version
+
+        print(f"peerwatt {version('peerwatt')}")
+        return
+    commands = _commands()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(commands))
+        return
+    for length in (2, 1):
+        name = " ".join(arguments[:length])
+        if name in commands:
+            commands[name][1]()(arguments[length:])
+            return
+    from peerwatt.errors import unknown_name
+
+    raise unknown_name("command", " ".join(arguments[:2]).split(" -")[0], commands)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one sentence and exit code 2."""
+    try:
+        dispatch(sys.argv[1:])
+    except PeerWattError as error:
+        print(f"peerwatt: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("peerwatt: interrupted; finished runs are kept.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

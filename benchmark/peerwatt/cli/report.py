@@ -1,0 +1,54 @@
+"""The table that ends `peerwatt run` and `peerwatt bench`."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from peerwatt.runs.entries import Board, boards_of
+from peerwatt.runs.runner import Finished
+from peerwatt.runs.store import RESULT_FILE
+from peerwatt.runs.summary import TABLE, rows_of, written
+
+WIDE = 112
+"""Columns of text that the whole table takes; a narrower terminal gets the first measures only."""
+
+
+def finish(done: Finished) -> None:
+    """Print one row per entry, and what failed; a failure ends with exit code 1."""
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    for board in boards_of(folder / RESULT_FILE for folder in done.folders):
+        console.print(_table(board, console.width))
+    for label, trace in done.failures.items():
+        print(f"peerwatt: {label} failed: {trace}", file=sys.stderr)
+    if done.failures:
+        sys.exit(1)
+
+
+def _table(board: Board, width: int) -> Table:
+    measures = TABLE if width >= WIDE else TABLE[:6]
+    caption = "IQM over seeds; test split; welfare: 0 is grid-only, 1 the optimum [95 % interval]"
+    table = Table(title=board.title, caption=caption, box=box.SIMPLE_HEAD)
+    table.add_column("rank", justify="right")
+    table.add_column("entry", no_wrap=True)
+    table.add_column("seeds", justify="right")
+    table.add_column("welfare", no_wrap=True)
+    for measure in measures[1:]:
+        unit = " %" if measure.unit == "percent" else ""
+        table.add_column(measure.title + unit, justify="right")
+    for row in rows_of(board):
+        intervals = [row.interval(measure) for measure in measures]
+        cells = [
+            written(interval and interval.estimate, measure)
+            for interval, measure in zip(intervals, measures, strict=True)
+        ]
+        welfare = intervals[0]
+        if welfare is not None and math.isfinite(welfare.low):
+            cells[0] += f" [{welfare.low:.3f}, {welfare.high:.3f}]"
+        rank = "–" if row.rank is None else str(row.rank)
+        table.add_row(rank, row.entry.label, str(len(row.entry.runs)), *cells)
+    return table

@@ -1,0 +1,117 @@
+"""Execute one run: train, save, load what was saved, evaluate it, write the record."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from peerwatt.env import VectorMarket
+from peerwatt.errors import PeerWattError
+from peerwatt.evaluation import Evaluation, Evaluator, Policy
+from peerwatt.runs.config import ResolvedRun, command_of
+from peerwatt.runs.provenance import environment
+from peerwatt.runs.result import EpisodeMetrics, RunResult, Timings
+from peerwatt.runs.store import METRICS_FILE, RESULT_FILE, read_result, run_folder, written_at_once
+from peerwatt.runs.training import Progress, TrainingRun
+
+
+def episode_record(evaluation: Evaluation) -> EpisodeMetrics:
+    """Turn an evaluation into the part of a result that records it."""
+    return EpisodeMetrics(
+        episodes=len(evaluation.cost),
+        cost=evaluation.cost.tolist(),
+        grid_cost=evaluation.grid_cost.tolist(),
+        oracle_cost=evaluation.oracle_cost.tolist(),
+        savings=evaluation.savings.tolist(),
+        grid_bills=evaluation.grid_bills.tolist(),
+        metrics={
+            name: [value if math.isfinite(value) else None for value in values.tolist()]
+            for name, values in evaluation.metrics.items()
+        },
+    )
+
+
+def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -> Path:
+    """Do `run` and return its folder, which appears only when everything in it is complete.
+
+    The policy that is scored is the one read back from the files, so that a result never depends
+    on anything that was not saved.
+
+    Raises:
+        PeerWattError: the algorithm overdrew its budget or returned no usable policy.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    folder = run_folder(results, run)
+    with written_at_once(folder) as draft:
+        metrics_file = draft / METRICS_FILE
+        metrics_file.touch()
+        training = TrainingRun(
+            run.task,
+            seed=run.config.seed,
+            budget=run.budget,
+            critic=run.critic,
+            shaping=run.config.shaping,
+            mechanism=run.mechanism,
+            validations=run.config.validations,
+            metrics_file=metrics_file,
+            progress=progress,
+        )
+        began = time.perf_counter()
+        policy: Policy = run.algorithm.train(training)
+        training_wall = time.perf_counter() - began - training.evaluation_seconds
+        if training.agent_steps > run.budget:
+            raise PeerWattError(
+                f"{run.label}: the algorithm played {training.agent_steps:,} agent-steps, more "
+                f"than its budget of {run.budget:,}."
+            )
+        policy.save(draft)
+        loaded: Policy = run.algorithm_plugin.spec.load_policy().load(draft)
+        began = time.perf_counter()
+        test = Evaluator(run.task, "test", mechanism=run.mechanism)(loaded, run.config.seed)
+        evaluation_wall = time.perf_counter() - began + training.evaluation_seconds
+        steps = training.agent_steps
+        result = RunResult(
+            task=run.task_record,
+            mechanism=run.mechanism,
+            algorithm=run.algorithm_record,
+            critic=run.critic_record,
+            shaping={**vars(run.config.shaping)},
+            seed=run.config.seed,
+            budget=run.budget,
+            agent_steps=steps,
+            config_hash=run.config_hash,
+            households=list(run.task.community.groups),
+            test=episode_record(test),
+            curve=training.curve,
+            timings=Timings(
+                wall=time.perf_counter() - wall,
+                cpu=time.process_time() - cpu,
+                training_wall=training_wall,
+                evaluation_wall=evaluation_wall,
+                agent_steps_per_second=steps / training_wall if steps else None,
+            ),
+            environment=environment(),
+            command=command_of(run),
+            created_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        (draft / RESULT_FILE).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def finished(run: ResolvedRun, results: Path) -> bool:
+    """Return whether `results` holds a valid result of just this run."""
+    folder = run_folder(results, run)
+    if not (folder / RESULT_FILE).exists():
+        return False
+    return read_result(folder).config_hash == run.config_hash
+
+
+def warm_up(run: ResolvedRun) -> None:
+    """Compile the kernels once, so that parallel workers find them in numba's cache."""
+    market = VectorMarket(run.task, 1, mechanism=run.mechanism)
+    market.reset()
+    market.step(np.zeros((1, market.num_agents, 3), np.int64))

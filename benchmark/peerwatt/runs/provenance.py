@@ -1,0 +1,60 @@
+"""What a run ran on: versions, machine, commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+from peerwatt.runs.result import Environment
+
+PACKAGES = ("peerwatt", "numba", "numpy", "pydantic", "safetensors", "scipy", "torch")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Describe this process's environment; paths and host names are left out."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    commit, dirty = _commit()
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=_processor(),
+        packages=packages,
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """Return commit and dirtiness of the checkout that this code runs from, if it does."""
+    here = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str:
+        call = ["git", "-C", str(here), *words]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed wheel may lie inside somebody else's checkout: that commit is not ours.
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            return None, None
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None

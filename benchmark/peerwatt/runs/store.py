@@ -1,0 +1,93 @@
+"""Where runs are kept: one folder per seed, complete or not there at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from peerwatt.errors import PeerWattError
+from peerwatt.runs.config import ResolvedRun
+from peerwatt.runs.result import RunResult
+
+RESULT_FILE = "result.json"
+METRICS_FILE = "metrics.jsonl"
+MAX_RESULT_BYTES = 5_000_000
+"""A larger result is refused unread; an honest one of a hundred households has about 100 kB."""
+
+
+def run_folder(results: Path, run: ResolvedRun) -> Path:
+    """Return `results`/task/algorithm--critic--mechanism--hash/seed-000."""
+    names = (run.algorithm_record.name, run.critic_record.name, run.mechanism, run.config_hash[:8])
+    return results / run.task.name / "--".join(names) / f"seed-{run.config.seed:03d}"
+
+
+def check_writable(results: Path) -> None:
+    """Make the folder `results` and try to write into it.
+
+    Raises:
+        PeerWattError: it cannot be made or written.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        raise PeerWattError(
+            f"cannot write results to {results}: {error.strerror}; name another folder with "
+            "--results."
+        ) from None
+
+
+@contextmanager
+def written_at_once(folder: Path) -> Iterator[Path]:
+    """Yield a hidden sibling of `folder` that takes its place when the block ends without error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            os.replace(folder, old)
+            os.replace(draft, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def read_result(path: Path) -> RunResult:
+    """Read the result at `path` (a file, or the run folder that holds it); see `read_record`."""
+    return read_record(path / RESULT_FILE if path.is_dir() else path)[1]
+
+
+def read_record(file: Path) -> tuple[bytes, RunResult]:
+    """Read and validate the result in `file`; return its bytes and what they say.
+
+    Raises:
+        PeerWattError: it is missing, too large, or not a valid result.
+    """
+    try:
+        size = file.stat().st_size
+        if size > MAX_RESULT_BYTES:
+            raise PeerWattError(
+                f"{file}: {size:,} bytes is more than a result may have ({MAX_RESULT_BYTES:,})."
+            )
+        raw = file.read_bytes()
+    except OSError as error:
+        raise PeerWattError(f"{file}: cannot be read ({error.strerror}).") from None
+    try:
+        return raw, RunResult.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        text = f"{field}: {problem['msg']}" if field else problem["msg"]
+        raise PeerWattError(f"{file}: {text}{more}.") from None

@@ -1,0 +1,147 @@
+"""Reading results: what is accepted, what is refused, and how entries are named."""
+
+import json
+
+import pytest
+from leaderboard_factory import make_result, write_result
+
+from peerwatt.errors import PeerWattError
+from peerwatt.runs.entries import read_boards, short_count
+from peerwatt_leaderboard import entries
+
+
+def labels(folder):
+    (board,) = read_boards(folder)
+    return sorted(entry.label for entry in board.entries)
+
+
+def test_groups_the_seeds_of_an_entry_and_the_entries_of_a_task(tmp_path):
+    for seed in (2, 0, 1):
+        write_result(tmp_path, make_result("ippo", "rule", seed))
+    write_result(tmp_path, make_result("zi-c", budget=0))
+    write_result(tmp_path, make_result("zi-c", task="fontana-v1", budget=0))
+    fontana, pilot = read_boards(tmp_path)
+    assert (fontana.title, pilot.title) == ("fontana-v1", "pilot-v1")
+    ippo, zic = pilot.entries
+    assert [result.seed for result in ippo.results] == [0, 1, 2]
+    assert (ippo.label, ippo.scripted) == ("ippo + rule", False)
+    assert (zic.label, zic.scripted) == ("zi-c", True)
+
+
+def test_contents_of_one_name_are_kept_apart(tmp_path):
+    write_result(tmp_path / "a", make_result(content_hash="1" * 64))
+    write_result(tmp_path / "b", make_result(content_hash="2" * 64, grid_cost=[11.0, 21.0]))
+    titles = [board.title for board in read_boards(tmp_path)]
+    assert titles == ["pilot-v1 (11111111)", "pilot-v1 (22222222)"]
+
+
+def test_labels_tell_budgets_apart(tmp_path):
+    write_result(tmp_path, make_result("ippo", budget=500_000))
+    write_result(tmp_path, make_result("ippo", budget=4_000_000))
+    write_result(tmp_path, make_result("zi-c", budget=0))
+    assert labels(tmp_path) == ["ippo 4M", "ippo 500k", "zi-c"]
+
+
+def test_labels_tell_mechanisms_apart(tmp_path):
+    write_result(tmp_path, make_result("ippo", mechanism="cda"))
+    write_result(tmp_path, make_result("ippo", mechanism="call"))
+    assert labels(tmp_path) == ["ippo call", "ippo cda"]
+
+
+def test_labels_fall_back_to_the_hash(tmp_path):
+    write_result(tmp_path, make_result("ippo", config_hash="a" * 64))
+    write_result(tmp_path, make_result("ippo", config_hash="b" * 64))
+    assert labels(tmp_path) == ["ippo #aaaaaa", "ippo #bbbbbb"]
+
+
+def test_labels_stay_unique_when_the_short_hash_is_shared(tmp_path):
+    write_result(tmp_path / "a", make_result("ippo", config_hash="a" * 64))
+    write_result(tmp_path / "b", make_result("ippo", config_hash="a" * 32 + "b" * 32))
+    assert labels(tmp_path) == ["ippo", "ippo (2)"]
+
+
+def test_writes_in_progress_are_left_out(tmp_path):
+    write_result(tmp_path, make_result())
+    partial = tmp_path / "pilot-v1" / ".seed-001.tmp"
+    partial.mkdir()
+    (partial / "result.json").write_text("{")
+    assert labels(tmp_path) == ["ippo"]
+
+
+def test_missing_and_empty_folders(tmp_path):
+    with pytest.raises(PeerWattError, match=r"nowhere: no such folder"):
+        read_boards(tmp_path / "nowhere")
+    with pytest.raises(PeerWattError, match=r"holds no result\.json"):
+        read_boards(tmp_path)
+
+
+def test_text_that_is_no_json(tmp_path):
+    path = write_result(tmp_path, make_result())
+    path.write_text("{not json")
+    with pytest.raises(PeerWattError) as error:
+        read_boards(tmp_path)
+    assert str(path) in str(error.value)
+    assert "Invalid JSON" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda r: r.update(schema_version=2), "schema_version"),
+        (lambda r: r.update(metrics_version=999), "metrics_version"),
+        (lambda r: r.update(surprise=1), "surprise"),
+        (lambda r: r.pop("seed"), "seed"),
+        (lambda r: r.update(seed="0"), "seed"),
+        (lambda r: r["test"]["cost"].append(1.0), "test.cost"),
+        (lambda r: r["test"]["cost"].__setitem__(0, None), "test.cost.0"),
+        (lambda r: r["test"]["metrics"]["ftg"].pop(), "test.metrics.ftg"),
+        (lambda r: r["test"]["savings"][1].pop(), "test.savings.1"),
+        (lambda r: r["households"].pop(), "households"),
+        (lambda r: r["test"].update(episodes=0), "test.episodes"),
+    ],
+)
+def test_bad_fields_are_named_with_their_file(tmp_path, change, field):
+    path = write_result(tmp_path, make_result())
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(PeerWattError) as error:
+        read_boards(tmp_path)
+    assert str(error.value).startswith(f"{path}: {field}")
+    assert "\n" not in str(error.value)
+
+
+def test_infinite_numbers_are_refused(tmp_path):
+    path = write_result(tmp_path, make_result())
+    path.write_text(path.read_text().replace("17.0", "NaN"))
+    with pytest.raises(PeerWattError, match=r"test\.cost\.1|Invalid JSON"):
+        read_boards(tmp_path)
+
+
+def test_large_files_are_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(entries, "MAX_RESULT_BYTES", 100)
+    path = write_result(tmp_path, make_result())
+    with pytest.raises(PeerWattError, match="more than a result may have") as error:
+        read_boards(tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_a_seed_counts_once(tmp_path):
+    write_result(tmp_path / "a", make_result())
+    path = write_result(tmp_path / "b", make_result())
+    with pytest.raises(PeerWattError, match="is already told by") as error:
+        read_boards(tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_results_on_other_scenarios_do_not_compare(tmp_path):
+    write_result(tmp_path, make_result("ippo"))
+    path = write_result(tmp_path, make_result("zi-c", grid_cost=[10.0, 20.5]))
+    with pytest.raises(PeerWattError, match="other scenarios") as error:
+        read_boards(tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_short_count():
+    counts = (0, 640, 500_000, 4_000_000, 1.5e9)
+    assert [short_count(n) for n in counts] == ["0", "640", "500k", "4M", "1.5G"]
