@@ -36,7 +36,8 @@ Ints = NDArray[np.int64]
 SIZES = [(64, 4), (1024, 4), (64, 20), (1024, 20), (64, 100), (16, 1000)]
 DISTINCT_ORDERS = 262_144
 LEVELS = 21
-FLAGS = ["-O3", "-shared", "-fPIC"]  # gcc 12 is slower by 5 % with -march=native
+FLAGS = {"C": ["-O3"], "native": ["-O3", "-march=native"]}
+"""Two yardsticks: plain C, and C for this very processor, which is what numba compiles for."""
 
 
 class Batch:
@@ -94,11 +95,12 @@ def clear_drawn(seed, books, n, levels, order, level, ticks, turn, traded, payme
         moments[3 * b + 2] = square
 
 
-def compile_c(compiler: str, folder: str) -> Callable[..., None]:
+def compile_c(compiler: str, flags: list[str], folder: str) -> Callable[..., None]:
     """Compile the C kernel and return its batch function."""
-    library = Path(folder) / "clearing_cda.so"
+    library = Path(folder) / f"clearing_cda{'_'.join(flags)}.so"
     source = Path(__file__).with_name("clearing_cda.c")
-    subprocess.run([*shlex.split(compiler), *FLAGS, str(source), "-o", str(library)], check=True)
+    command = [*shlex.split(compiler), *flags, "-shared", "-fPIC", str(source), "-o", str(library)]
+    subprocess.run(command, check=True)
     function = ctypes.CDLL(str(library)).clear_batch
     function.restype = None
     return function
@@ -163,39 +165,45 @@ def main() -> None:
     parser.add_argument("--cc", default="cc", help="C compiler, with further flags if wanted")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        function = compile_c(options.cc, folder)
+        c = {name: compile_c(options.cc, flags, folder) for name, flags in FLAGS.items()}
         print(
-            f"Python {platform.python_version()}, numba {numba.__version__}, {options.cc} "
-            f"{FLAGS[0]}; {LEVELS} price levels; million orders per CPU second\n"
+            f"Python {platform.python_version()}, numba {numba.__version__}, {options.cc}; "
+            f"{LEVELS} price levels; million orders per CPU second\n\n"
+            "                numba      C -O3            C -O3 native    numba, arrivals   numba\n"
+            "     B     N    CDA        CDA    ratio     CDA    ratio    drawn inside      call"
         )
-        print("     B     N   numba CDA   C CDA   numba / C   CDA, arrivals drawn   call auction")
-        worst = np.inf
+        ratios: dict[str, list[float]] = {name: [] for name in c}
         for books, n in SIZES:
             generator = np.random.default_rng([books, n])
             count = -(-DISTINCT_ORDERS // (books * n))
             batches = [Batch(books, n, generator) for _ in range(count)]
-            check_equal(batches, function)
+            for function in c.values():
+                check_equal(batches, function)
             outputs = batches[0].outputs()
-            rates = measure(
-                {
-                    "numba": [call_numba(0, b, outputs) for b in batches],
-                    "c": [call_c(function, b, outputs) for b in batches],
-                    "drawn": [call_drawn(i, b, outputs) for i, b in enumerate(batches)],
-                    "call": [call_numba(1, b, outputs) for b in batches],
-                },
-                options.repeats,
-                count * books * n,
-            )
+            runs = {
+                "numba": [call_numba(0, b, outputs) for b in batches],
+                "drawn": [call_drawn(i, b, outputs) for i, b in enumerate(batches)],
+                "call": [call_numba(1, b, outputs) for b in batches],
+            }
+            for name, function in c.items():
+                runs[name] = [call_c(function, b, outputs) for b in batches]
+            rates = measure(runs, options.repeats, count * books * n)
             middle = {name: statistics.median(values) for name, values in rates.items()}
-            ratio = statistics.median(
-                a / b for a, b in zip(rates["numba"], rates["c"], strict=True)
-            )
-            worst = min(worst, ratio)
+            for name, values in ratios.items():
+                pairs = zip(rates["numba"], rates[name], strict=True)
+                values.append(statistics.median(a / b for a, b in pairs))
             print(
-                f"{books:6d}{n:6d}{middle['numba']:12.1f}{middle['c']:8.1f}{ratio:12.2f}"
-                f"{middle['drawn']:22.1f}{middle['call']:15.1f}"
+                f"{books:6d}{n:6d}{middle['numba']:7.1f}{middle['C']:11.1f}{ratios['C'][-1]:9.2f}"
+                f"{middle['native']:8.1f}{ratios['native'][-1]:9.2f}{middle['drawn']:16.1f}"
+                f"{middle['call']:10.1f}"
             )
-        print(f"\nworst numba / C: {worst:.2f}")
+        for name, values in ratios.items():
+            print(
+                f"\nnumba / {' '.join(['C', *FLAGS[name]])}: geometric mean "
+                f"{statistics.geometric_mean(values):.2f}, worst {min(values):.2f}",
+                end="",
+            )
+        print()
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class Tables(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a slot changes, beside its record. Flat arrays over B communities or B * N households."""
+    """What a slot changes, beside its record. Flat arrays over communities or households."""
 
     key: NDArray[np.uint64]  # [B] of the episode
     episode: NDArray[np.int64]  # [B] episodes begun, less one
@@ -127,6 +127,12 @@ class Slot(NamedTuple):
     cost: NDArray[np.int64]  # [B * N] paid less received, market and grid
     grid_cost: NDArray[np.int64]  # [B * N] the same without market and storage
     moments: NDArray[np.int64]  # [B * 3] volume, value, square (see market.kernels)
+
+
+@inlined
+def _ratio(part, whole):
+    """Return the ratio of two integers in single precision."""
+    return np.float32(part) / np.float32(whole)
 
 
 @inlined
@@ -159,16 +165,14 @@ def _observe(b, n, levels, noise, tables, state, slot, out):
     load_key = mix(state.key[b], _LOAD)
     pv_key = mix(state.key[b], _PV)
 
+    # Prices as shares of the band [feed-in, retail]: exact numerators, so that 0 <= share <= 1.
     grid = U(slot.tariff[b] * levels)
-    feed_in = np.float32(tables.ticks[grid])
-    spread = np.float32(tables.ticks[grid + U(levels - 1)]) - feed_in
-    public_price = np.float32(0.0)
-    public_volume = np.float32(0.0)
-    volume = slot.moments[U(3) * b]
-    if remembers and volume > 0:
-        mean = np.float32(slot.moments[U(3) * b + U(1)]) / np.float32(volume)
-        public_price = (mean - feed_in) / spread
-        public_volume = np.float32(volume) * _KWH / np.float32(n)
+    feed_in = tables.ticks[grid]
+    spread = tables.ticks[grid + U(levels - 1)] - feed_in
+    volume = slot.moments[U(3) * b] if remembers else 0
+    above = slot.moments[U(3) * b + U(1)] - feed_in * volume
+    public_price = _ratio(above, spread * volume) if volume > 0 else np.float32(0.0)
+    public_volume = np.float32(volume) * _KWH / np.float32(n)
 
     for i in range(households):
         k = first + i
@@ -187,17 +191,17 @@ def _observe(b, n, levels, noise, tables, state, slot, out):
         out[o + U(2)] = np.float32(pv) * _KWH - np.float32(load) * _KWH
         for j in range(FORECAST_FEATURES):
             out[o + U(3 + j)] = tables.forecast[(profile + i) * U(FORECAST_FEATURES) + U(j)]
-        capacity = np.float32(tables.capacity[i])
-        charge = np.float32(state.charge_level[k])
-        out[o + U(6)] = charge / capacity if capacity > 0 else np.float32(0.0)
-        out[o + U(7)] = capacity * _KWH * np.float32(0.1)
+        capacity = tables.capacity[i]
+        charged = _ratio(state.charge_level[k], capacity)
+        out[o + U(6)] = charged if capacity > 0 else np.float32(0.0)
+        out[o + U(7)] = np.float32(capacity) * _KWH * np.float32(0.1)
         for j in range(PUBLIC_FEATURES):
             out[o + U(8 + j)] = tables.public[row * U(PUBLIC_FEATURES) + U(j)]
         traded = slot.traded[k] if remembers else 0
-        own_price = np.float32(slot.payment[k]) / np.float32(traded)
+        own_price = _ratio(slot.payment[k] - feed_in * traded, spread * traded)
         out[o + U(16)] = np.float32(max(traded, 0)) * _KWH
         out[o + U(17)] = np.float32(max(-traded, 0)) * _KWH
-        out[o + U(18)] = (own_price - feed_in) / spread if traded != 0 else np.float32(0.0)
+        out[o + U(18)] = own_price if traded != 0 else np.float32(0.0)
         out[o + U(19)] = public_price
         out[o + U(20)] = public_volume
 
@@ -219,7 +223,7 @@ def reset_slots(mask, n, levels, noise, seed, sampled, tables, state, slot, obse
 
 @inlined
 def _divide(dividend, divisor):
-    """Return `dividend // divisor` of non-negative numbers; signed division costs twice as much."""
+    """Return `dividend // divisor` of non-negative numbers; signed division costs far more."""
     return np.int64(U(dividend) // U(divisor))
 
 
@@ -266,8 +270,8 @@ def step_slots(
 ):  # fmt: skip
     """Play one slot in every community; see the module.
 
-    Args (beyond the flat arrays of `Tables`, `State`, `Slot`): `action` [B * N * 3] int64, `horizon`
-    slots per episode, `scale` reward per quantum x tick, `reward` and `grid_reward` [B * N],
+    Args (beyond the flat arrays of `Tables`, `State`, `Slot`): `action` [B * N * 3] int64,
+    `horizon` slots per episode, `scale` reward per quantum x tick, `reward` and `grid_reward` [B * N],
     `truncated` [B] bool. If episodes are `sampled`, a finished community begins its next one at
     once: `observation` is then the first of the new episode and `final_observation` the last of the
     old. Otherwise it stops there, and its last observation stays: what follows the window may

@@ -34,10 +34,10 @@ NOISE_ONE = 1 << 16
 class Step(NamedTuple):
     """Outcome of one slot. The arrays are reused by the next step: copy what you keep."""
 
-    observation: Floats  # [B, N, F] of the next slot; of the next episode where truncated
+    observation: Floats  # [B, N, F] of the next slot; of the next training episode if truncated
     reward: Floats  # [B, N] -cost / reward_scale
     truncated: NDArray[np.bool_]  # [B] the episode ran out of time (it never terminates)
-    final_observation: Floats  # [B, N, F] last of the old episode, valid where truncated
+    final_observation: Floats  # [B, N, F] last of the old training episode, where truncated
     grid_reward: Floats  # [B, N] what grid-only would have earned: an action-free baseline
     slot: Slot  # flat integer records of the slot
 
@@ -106,7 +106,8 @@ class VectorMarket:
     Training draws its episodes from a counter-based generator: the seed, the community's number
     and the episode's number fix an episode, so community b is the same whatever the batch size,
     and no other environment in the process can change it. With `scenarios` the batch plays just
-    those episodes, once.
+    those episodes; after the last slot the observation stays what it was, for the slot after the
+    window may belong to another split.
 
     Args:
         task: what is played.
@@ -218,6 +219,16 @@ class VectorMarket:
         self._started = True
         self._truncated[chosen] = False
         return self._observation
+
+    def reseed(self, seed: int) -> None:
+        """Begin a new sequence of training episodes with the next `reset`.
+
+        Raises:
+            PeerWattError: the seed is out of range.
+        """
+        self.seed = check_seed(seed)
+        self.state.episode[:] = -1
+        self._started = False
 
     def step(self, actions: ArrayLike) -> Step:
         """Play one slot with `actions` [B, N, 3] of integers below `action_nvec`.

@@ -42,8 +42,8 @@ def clear_cda(
     rests. The book is empty at the start of a slot and forgotten at its end. One order per
     household, so nobody trades with herself.
 
-    `queue[0:n]`, `head[0:128]` and `tail[0:128]` (int64) are scratch: a linked list of household
-    numbers per side and level; entries 0..63 are bids, 64..127 offers.
+    `queue[0:n]`, `head[0:128]` and `tail[0:128]` (int64) are scratch: a linked list per side and
+    level of places in the flat arrays; entries 0..63 are bids, 64..127 offers.
     """
     start = U(first)
     prices = U(grid)
@@ -53,13 +53,13 @@ def clear_cda(
     value = np.int64(0)
     square = np.int64(0)
     for k in range(U(turn), U(turn + n)):
-        me = U(arrival[k])
-        quantity = order[start + me]
+        me = start + U(arrival[k])
+        quantity = order[me]
         if quantity == 0:
-            traded[start + me] = 0
-            payment[start + me] = 0
+            traded[me] = 0
+            payment[me] = 0
             continue
-        limit = U(level[start + me])
+        limit = U(level[me])
         balance = np.int64(0)
         if quantity < 0:
             left = -quantity
@@ -68,31 +68,30 @@ def clear_cda(
                 if best > limit:
                     break
                 other = U(head[OFFERS + best])
-                done = traded[start + other]
-                rest = order[start + other] - done
+                done = traded[other]
+                rest = order[other] - done
                 price = ticks[prices + best]
                 q = min(left, rest)
                 money = q * price
                 left -= q
-                traded[start + other] = done + q
-                payment[start + other] += money
+                traded[other] = done + q
+                payment[other] += money
                 balance -= money
                 square += money * price
                 if q == rest:
-                    following = queue[other]
+                    following = queue[other - start]
                     head[OFFERS + best] = following
                     if following < 0:
                         offers ^= ONE << best
-            bought = -quantity - left
-            traded[start + me] = -bought
-            payment[start + me] = balance
-            volume += bought
+            traded[me] = quantity + left
+            payment[me] = balance
+            volume -= quantity + left
             value -= balance
             if left > 0:
                 bit = ONE << limit
-                queue[me] = -1
+                queue[me - start] = -1
                 if bids & bit:
-                    queue[U(tail[limit])] = me
+                    queue[U(tail[limit]) - start] = me
                 else:
                     head[limit] = me
                     bids |= bit
@@ -104,31 +103,30 @@ def clear_cda(
                 if best < limit:
                     break
                 other = U(head[best])
-                done = traded[start + other]
-                rest = done - order[start + other]
+                done = traded[other]
+                rest = done - order[other]
                 price = ticks[prices + best]
                 q = min(left, rest)
                 money = q * price
                 left -= q
-                traded[start + other] = done - q
-                payment[start + other] -= money
+                traded[other] = done - q
+                payment[other] -= money
                 balance += money
                 square += money * price
                 if q == rest:
-                    following = queue[other]
+                    following = queue[other - start]
                     head[best] = following
                     if following < 0:
                         bids ^= ONE << best
-            sold = quantity - left
-            traded[start + me] = sold
-            payment[start + me] = balance
-            volume += sold
+            traded[me] = quantity - left
+            payment[me] = balance
+            volume += quantity - left
             value += balance
             if left > 0:
                 bit = ONE << limit
-                queue[me] = -1
+                queue[me - start] = -1
                 if offers & bit:
-                    queue[U(tail[OFFERS + limit])] = me
+                    queue[U(tail[OFFERS + limit]) - start] = me
                 else:
                     head[OFFERS + limit] = me
                     offers |= bit
@@ -235,23 +233,28 @@ def clear_batch(
     """Clear `communities` books of `n` households each; see the module for the arrays.
 
     `ticks` is [communities * levels], `arrival` [communities * n], `moments` [communities * 3].
+    Each mechanism has its own loop: it leaves the compiler enough registers (2 %).
     """
     queue = np.empty(n, np.int64)
     head = np.empty(128, np.int64)
     tail = np.empty(128, np.int64)
-    for b in range(communities):
-        first = b * n
-        grid = b * levels
-        if mechanism == 0:
+    if mechanism == 0:
+        for b in range(communities):
+            first = b * n
             volume, value, square = clear_cda(
-                first, n, order, level, ticks, grid, arrival, first, traded, payment,
+                first, n, order, level, ticks, b * levels, arrival, first, traded, payment,
                 queue, head, tail,
             )  # fmt: skip
-        else:
+            moments[3 * b] = volume
+            moments[3 * b + 1] = value
+            moments[3 * b + 2] = square
+    else:
+        for b in range(communities):
+            first = b * n
             volume, value, square = clear_call(
-                first, n, order, level, ticks, grid, levels, arrival, first, traded, payment,
+                first, n, order, level, ticks, b * levels, levels, arrival, first, traded, payment,
                 head, tail,
             )  # fmt: skip
-        moments[3 * b] = volume
-        moments[3 * b + 1] = value
-        moments[3 * b + 2] = square
+            moments[3 * b] = volume
+            moments[3 * b + 1] = value
+            moments[3 * b + 2] = square

@@ -260,7 +260,9 @@ class IPPOPolicy:
 
     def save(self, folder: Path) -> None:
         """Write the policy into `folder`."""
-        tensors = {f"{i}": p.numpy() for i, p in enumerate(self.network.parameters)}
+        tensors = {
+            f"{i}": np.ascontiguousarray(p.numpy()) for i, p in enumerate(self.network.parameters)
+        }
         save_file(tensors, folder / "policy.safetensors")
         content = {
             "households": len(self.network.parameters[0]),

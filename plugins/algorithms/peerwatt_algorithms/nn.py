@@ -46,7 +46,8 @@ class StackedMLP:
             last = layer == len(sizes) - 2
             gain = head_gain if last and head_gain is not None else np.sqrt(2.0)
             weights = np.stack([_orthogonal(generator, fan_in, fan_out) for _ in range(households)])
-            self.parameters.append(torch.from_numpy((weights * gain).astype(np.float32)))
+            # C order: stacking transposed matrices does not give it, and files are written in it.
+            self.parameters.append(torch.from_numpy((weights * gain).astype(np.float32, "C")))
             self.parameters.append(torch.zeros(households, 1, fan_out))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -1,0 +1,135 @@
+"""The harness's promises to whoever trains: determinism, isolation, shaping, budget."""
+
+import numpy as np
+import pytest
+
+from peerwatt.env import VectorMarket
+from peerwatt.errors import PeerWattError
+from peerwatt.evaluation import Evaluator
+from peerwatt.fairness import FairnessScores, Shaping
+from peerwatt.plugins.loader import load_task
+from peerwatt.runs.training import ShapedMarket, TrainingRun
+from peerwatt_algorithms.ippo import IPPO, IPPOPolicy
+from peerwatt_critics.none import NoCritic
+from peerwatt_critics.rule import RuleCritic
+
+SMALL = IPPO(num_envs=4, rollout_slots=24, hidden=(8,))
+NO_WARM_UP = Shaping(warm=0.0, ramp=0.01)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return load_task("fontana-v1")
+
+
+def train(task, *, seed=1, critic=None, shaping=NO_WARM_UP, algorithm=SMALL, **kwargs):
+    budget = 4 * 24 * 15 * 6
+    run = TrainingRun(
+        task, seed=seed, budget=budget, critic=critic or NoCritic(), shaping=shaping, **kwargs
+    )
+    return run, algorithm.train(run)
+
+
+def parameters(policy):
+    return b"".join(p.numpy().tobytes() for p in policy.network.parameters)
+
+
+def test_same_seed_same_bytes_and_other_seed_other_bytes(task):
+    first = parameters(train(task)[1])
+    assert parameters(train(task)[1]) == first
+    assert parameters(train(task, seed=2)[1]) != first
+
+
+def test_evaluation_on_or_off_changes_no_parameter(task):
+    run, policy = train(task, validations=6)
+    assert len(run.curve) == 6
+    silent, other = train(task, validations=0)
+    assert not silent.curve
+    assert parameters(policy) == parameters(other)
+
+
+def test_other_environments_in_the_process_change_nothing(task):
+    first = parameters(train(task)[1])
+    neighbour = VectorMarket(task, 3, seed=1)
+    neighbour.reset()
+    np.random.seed(0)
+    neighbour.step(np.zeros((3, 15, 3), np.int64))
+    assert parameters(train(task)[1]) == first
+
+
+def test_the_critic_none_adds_nothing_and_the_rule_critic_something(task):
+    plain, shaped = train(task)[1], train(task, critic=RuleCritic())[1]
+    assert parameters(plain) != parameters(shaped)
+    off = Shaping(ftg=0, fbs=0, fpp=0, ftb=0)
+    assert parameters(train(task, critic=RuleCritic(), shaping=off)[1]) == parameters(plain)
+
+
+class Everything:
+    """Gives every score its largest value."""
+
+    def score(self, slots):
+        ones = np.ones(len(slots.feed_in))
+        return FairnessScores(ones, ones, ones, ones)
+
+
+def test_bonus_goes_to_the_roles_of_the_net_load_and_follows_the_ramp(task):
+    shaping = Shaping(ftg=1, fbs=10, fpp=100, ftb=1000, warm=0.0, ramp=1.0)
+    budget = 4 * 15 * 10
+    shaped = ShapedMarket(task, 4, critic=Everything(), shaping=shaping, budget=budget, seed=3)
+    plain = VectorMarket(task, 4, seed=3)
+    shaped.reset(), plain.reset()
+    actions = np.zeros((4, 15, 3), np.int64)
+    for step in range(10):
+        ours, theirs = shaped.step(actions), plain.step(actions)
+        net = (theirs.slot.pv - theirs.slot.load).reshape(4, 15)
+        expected = (101 + 10 * (net > 0) + 1000 * (net < 0)) * step / 10
+        np.testing.assert_allclose(ours.reward - theirs.reward, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_policy_that_was_saved_plays_as_the_one_in_memory(task, tmp_path):
+    _, policy = train(task)
+    policy.save(tmp_path)
+    again = IPPOPolicy.load(tmp_path)
+    evaluator = Evaluator(task, "validation", episodes=4)
+    for kind in (policy, again):
+        kind.greedy = False
+    np.testing.assert_array_equal(evaluator(policy, 0).cost, evaluator(again, 0).cost)
+
+
+@pytest.mark.parametrize("damage", ["missing", "pickle", "shape", "nan", "json"])
+def test_a_damaged_policy_is_refused(task, tmp_path, damage):
+    from safetensors.numpy import load_file, save_file
+
+    _, policy = train(task)
+    policy.save(tmp_path)
+    file = tmp_path / "policy.safetensors"
+    tensors = load_file(file)
+    if damage == "missing":
+        file.unlink()
+    elif damage == "pickle":
+        file.write_bytes(b"\x80\x04\x95")
+    elif damage == "json":
+        (tmp_path / "policy.json").write_text('{"sizes": [1]}')
+    else:
+        tensors["0"] = (
+            tensors["0"][:, :, :-1].copy() if damage == "shape" else tensors["0"] * np.nan
+        )
+        save_file(tensors, file)
+    with pytest.raises(PeerWattError, match="cannot load the ippo policy"):
+        IPPOPolicy.load(tmp_path)
+
+
+def test_a_budget_below_one_rollout_is_an_error(task):
+    run = TrainingRun(task, seed=0, budget=10, critic=NoCritic(), shaping=NO_WARM_UP)
+    with pytest.raises(PeerWattError, match="budget 10 is less than one rollout"):
+        SMALL.train(run)
+
+
+def test_kl_stop_and_clip_scaling_take_effect(task):
+    import dataclasses
+
+    plain = parameters(train(task)[1])
+    stopped = dataclasses.replace(SMALL, target_kl=1e-9)
+    scaled = dataclasses.replace(SMALL, scale_clip_by_agents=True)
+    assert parameters(train(task, algorithm=stopped)[1]) != plain
+    assert parameters(train(task, algorithm=scaled)[1]) != plain
