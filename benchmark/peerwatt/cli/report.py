@@ -14,7 +14,7 @@ from peerwatt.runs.runner import Finished
 from peerwatt.runs.store import RESULT_FILE
 from peerwatt.runs.summary import TABLE, rows_of, written
 
-WIDE = 112
+WIDE = 124
 """Columns of text that the whole table takes; a narrower terminal gets the first measures only."""
 
 
