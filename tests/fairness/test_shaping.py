@@ -27,7 +27,7 @@ def test_ramp_values(progress, height):
 def test_a_ramp_of_no_length_is_a_step():
     shaping = Shaping(warm=0.5, ramp=0)
     assert shaping.coefficients(0.49) == (0, 0, 0, 0)
-    assert shaping.coefficients(0.5) == (0.1, 0.1, 0.1, 0.1)
+    assert shaping.coefficients(0.5) == (1.0, 1.0, 1.0, 1.0)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -55,7 +55,7 @@ class IPPO:
     """Slots that are played between two updates."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers (tanh)."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Step size of Adam at the start."""
     anneal: bool = True
     """Let the learning rate and the entropy weight fall linearly to zero over the budget."""
