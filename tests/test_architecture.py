@@ -60,7 +60,8 @@ from tempfile import TemporaryDirectory
 from peerwatt.cli.main import dispatch
 with TemporaryDirectory() as folder:
     runs, site = f"{folder}/runs", f"{folder}/site"
-    dispatch(["run", "--task", "pilot-v1", "--algorithm", "zi-c", "--seeds", "1", "--results", runs])
+    entry = ["--task", "pilot-v1", "--algorithm", "zi-c", "--seeds", "1"]
+    dispatch(["run", *entry, "--results", runs])
     dispatch(["leaderboard", "build", "--results", runs, "--out", site])
     assert (Path(site) / "index.html").exists()
 """

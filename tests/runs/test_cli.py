@@ -156,6 +156,20 @@ def test_ippo_learns_something_and_the_same_seed_gives_the_same_bytes(cli):
     assert rows[-1]["agent_steps"] == result.agent_steps and "entropy" in rows[0]
 
 
+def test_compare_tells_two_entries_apart(cli):
+    for algorithm in ("zi-c", "mid-quote"):
+        words = ("run", "--task", "pilot-v1", "--algorithm", algorithm, "--seeds", "3")
+        assert cli(*words, "--workers", "1")[0] == 0
+    zi, mid = (next(Path("runs/pilot-v1").glob(f"{name}--*")) for name in ("zi-c", "mid-quote"))
+    code, out, _ = cli("compare", zi, mid)
+    assert code == 0
+    welfare = next(line for line in out.splitlines() if "Welfare" in line)
+    assert "1.000" in welfare and "higher" in welfare and "+0.2" in welfare
+    assert "higher welfare: 1.00" in out
+    code, _, err = cli("compare", "runs", mid)
+    assert code == 2 and "holds 2 entries" in err
+
+
 def test_result_schema_is_printed_and_rejects_unknown_keys(cli):
     code, out, _ = cli("schema")
     assert code == 0

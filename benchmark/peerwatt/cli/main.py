@@ -30,6 +30,10 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
             "Play a finished run's policy again and compare with its record.",
             lazy("peerwatt.cli.evaluate", "run"),
         ),
+        "compare": (
+            "Compare two entries of a task, with intervals.",
+            lazy("peerwatt.cli.compare", "run"),
+        ),
         "schema": ("Print the JSON Schema of result.json.", lazy("peerwatt.cli.schema", "run")),
     }
     from peerwatt.plugins.loader import registry

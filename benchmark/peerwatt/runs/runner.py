@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,10 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -43,14 +45,15 @@ class Finished:
     failures: dict[str, str]  # label -> traceback
 
 
-class _Speed(ProgressColumn):
-    """Agent-steps per second."""
+class _AgentSteps(ProgressColumn):
+    """Agent-steps played and wanted, and how many a second."""
 
     def render(self, task: Task) -> Text:
-        if not task.fields.get("steps"):
-            return Text("")
+        if not task.total:
+            return Text("scripted")
+        text = f"{task.completed / 1e6:.2f}/{task.total / 1e6:.2f} M agent-steps"
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed / 1000:,.0f} k agent-steps/s", style="cyan")
+        return Text(text if speed is None else f"{text}, {speed / 1000:,.0f} k/s", style="cyan")
 
 
 def default_workers() -> int:
@@ -62,21 +65,19 @@ def _begin_worker(messages: Any) -> None:
     global _messages
     _messages = messages
     # The parent stops the pool on Ctrl-C; workers need not print a traceback each.
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(index: int, config: RunConfig, results: Path) -> tuple[int, str | None, str | None]:
-    """Execute one run in a worker; return its index, folder and traceback."""
+def _work(index: int, config: RunConfig, results: Path) -> tuple[int, str | None]:
+    """Execute one run in a worker; return its index, and what went wrong."""
     try:
         _messages.put((index, 0))
-        folder = execute(resolve(config), results, lambda steps: _messages.put((index, steps)))
-        return index, str(folder), None
+        execute(resolve(config), results, lambda steps: _messages.put((index, steps)))
+        return index, None
     except PeerWattError as error:
-        return index, None, str(error)
+        return index, str(error)
     except Exception:
-        return index, None, traceback.format_exc()
+        return index, traceback.format_exc()
 
 
 def run_all(
@@ -119,6 +120,47 @@ def run_all(
     return Finished(folders, failures)
 
 
+class _Live:
+    """The bars: one over all agent-steps, and one for each run in progress."""
+
+    def __init__(self, progress: Progress, runs: dict[int, ResolvedRun]) -> None:
+        self.progress = progress
+        self._runs = runs
+        self._played = dict.fromkeys(runs, 0)
+        self._bars: dict[int, TaskID] = {}
+        self._ended: set[int] = set()
+        self._total = progress.add_task("", total=sum(run.budget for run in runs.values()))
+        self._show_total()
+
+    def played(self, index: int, steps: int) -> None:
+        """Take in that run `index` has played `steps` agent-steps."""
+        if index in self._ended:  # a message that its result overtook
+            return
+        run = self._runs[index]
+        if index not in self._bars:
+            self._bars[index] = self.progress.add_task(run.label, total=run.budget)
+        self._played[index] = steps
+        self.progress.update(self._bars[index], completed=steps)
+        self._show_total()
+
+    def ended(self, index: int, succeeded: bool) -> None:
+        """Take in that run `index` is over."""
+        self._ended.add(index)
+        self._played[index] = self._runs[index].budget
+        if index in self._bars:
+            self.progress.remove_task(self._bars.pop(index))
+        mark = "[green]done[/]  " if succeeded else "[red]failed[/]"
+        self.progress.console.print(f"{mark} {self._runs[index].label}", highlight=False)
+        self._show_total()
+
+    def _show_total(self) -> None:
+        self.progress.update(
+            self._total,
+            completed=sum(self._played.values()),
+            description=f"[bold]{len(self._ended)}/{len(self._runs)} runs",
+        )
+
+
 def _run_pool(
     todo: Sequence[tuple[int, RunConfig]],
     runs: Sequence[ResolvedRun],
@@ -129,15 +171,10 @@ def _run_pool(
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
     failures: dict[str, str] = {}
-    # One thread per process: two torch threads on two cores only wait for each other.
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    before = {name: os.environ.get(name) for name in threads}
-    os.environ.update(threads)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Speed(),
+        _AgentSteps(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -145,26 +182,23 @@ def _run_pool(
     )
     try:
         with (
+            _one_thread_per_process(),
             progress,
             ProcessPoolExecutor(workers, context, _begin_worker, (messages,)) as pool,
         ):
-            total = progress.add_task("[bold]all runs", total=len(todo))
-            bars: dict[int, Any] = {}
-            pending: set[Future[Any]] = {pool.submit(_work, i, c, results) for i, c in todo}
+            live = _Live(progress, {i: runs[i] for i, _ in todo})
+            pending: list[Future[Any]] = [pool.submit(_work, i, c, results) for i, c in todo]
             try:
                 while pending:
-                    _drain(messages, progress, bars, runs)
+                    with contextlib.suppress(queue.Empty):
+                        while True:
+                            live.played(*messages.get(timeout=POLL_SECONDS))
                     for future in [future for future in pending if future.done()]:
                         pending.remove(future)
-                        index, folder, trace = future.result()
-                        label = runs[index].label
-                        if index in bars:
-                            progress.remove_task(bars.pop(index))
-                        progress.advance(total)
+                        index, trace = future.result()
                         if trace is not None:
-                            failures[label] = trace
-                        mark = "[green]done[/]  " if folder else "[red]failed[/]"
-                        progress.console.print(f"{mark} {label}", highlight=False)
+                            failures[runs[index].label] = trace
+                        live.ended(index, trace is None)
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list((pool._processes or {}).values()):
@@ -175,25 +209,20 @@ def _run_pool(
             "a worker process died (out of memory?): finished runs are kept; run the same command "
             "again, perhaps with fewer --workers."
         ) from None
+    return failures
+
+
+@contextlib.contextmanager
+def _one_thread_per_process() -> Iterator[None]:
+    """Let spawned workers use one thread each: two on two cores only wait for each other."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
     finally:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-    return failures
-
-
-def _drain(
-    messages: Any, progress: Progress, bars: dict[int, Any], runs: Sequence[ResolvedRun]
-) -> None:
-    """Show what the workers reported, waiting a moment for the first message."""
-    try:
-        while True:
-            index, steps = messages.get(timeout=POLL_SECONDS)
-            if index not in bars:
-                budget = runs[index].budget or None
-                bars[index] = progress.add_task(runs[index].label, total=budget, steps=True)
-            progress.update(bars[index], completed=steps)
-    except queue.Empty:
-        return
