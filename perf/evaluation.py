@@ -12,13 +12,13 @@ import statistics
 import time
 
 import numpy as np
-from peerwatt_algorithms.self_consumption import SelfConsumption
 from rich.console import Console
 from rich.table import Table
 
 from peerwatt.env import Scenarios, VectorMarket
 from peerwatt.evaluation import Evaluator
 from peerwatt.plugins.loader import load_task
+from peerwatt_algorithms.self_consumption import SelfConsumption
 
 
 def main():

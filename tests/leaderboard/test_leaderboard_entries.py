@@ -6,8 +6,8 @@ import pytest
 from leaderboard_factory import make_result, write_result
 
 from peerwatt.errors import PeerWattError
+from peerwatt.runs import store
 from peerwatt.runs.entries import read_boards, short_count
-from peerwatt_leaderboard import entries
 
 
 def labels(folder):
@@ -119,7 +119,7 @@ def test_infinite_numbers_are_refused(tmp_path):
 
 
 def test_large_files_are_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(entries, "MAX_RESULT_BYTES", 100)
+    monkeypatch.setattr(store, "MAX_RESULT_BYTES", 100)
     path = write_result(tmp_path, make_result())
     with pytest.raises(PeerWattError, match="more than a result may have") as error:
         read_boards(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +23,7 @@ Split = Literal["train", "validation", "test"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class EpisodeCard(_Part):
@@ -40,13 +41,25 @@ class TariffCard(_Part):
     """Money per kWh of one price tick; all prices are whole ticks."""
     feed_in: Annotated[float, Field(ge=0)]
     """Money per exported kWh."""
-    retail: Annotated[float, Field(gt=0)] | list[Annotated[float, Field(gt=0)]] | Literal["data"]
+    retail: float | list[float] | Literal["data"]
     """Money per imported kWh: one number, 24 of them (hour of day), or "data"."""
+
+    @field_validator("retail", mode="before")
+    @classmethod
+    def _prices(cls, value: Any) -> Any:
+        if value == "data":
+            return value
+        prices = value if isinstance(value, list) and len(value) == 24 else [value]
+        for price in prices:
+            number = isinstance(price, int | float) and not isinstance(price, bool)
+            if not number or not 0 < price < math.inf:
+                raise ValueError(
+                    'expected a positive price, a list of 24 of them (one an hour), or "data"'
+                )
+        return value
 
     @model_validator(mode="after")
     def _feed_in_below_retail(self) -> TariffCard:
-        if isinstance(self.retail, list) and len(self.retail) != 24:
-            raise ValueError(f"retail lists {len(self.retail)} prices, expected 24, one an hour")
         prices = self.retail if isinstance(self.retail, list) else [self.retail]
         for price in prices:
             if isinstance(price, float) and self.feed_in >= price:
@@ -193,11 +206,28 @@ def read_card(path: Path) -> TaskCard:
         raise PeerWattError(f"task card {path}: {_sentence(error)}") from None
 
 
+_TABLES: dict[str, type[_Part]] = {
+    "": TaskCard,
+    "episode": EpisodeCard,
+    "tariff": TariffCard,
+    "market": MarketCard,
+    "profiles": ProfilesCard,
+    "splits": SplitsCard,
+    "evaluation": EvaluationCard,
+    "households": HouseholdsCard,
+    "battery": BatteryCard,
+}
+
+
 def _sentence(error: ValidationError) -> str:
     first: Any = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in ("float", "list[float]"))
+    key = ".".join(map(str, first["loc"])) or "card"
+    more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        table = next((part for part in reversed(first["loc"][:-1]) if isinstance(part, str)), "")
+        known = ", ".join(_TABLES[table].model_fields)
+        return f"{key}: unknown key, expected one of {known}{more}."
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    more = error.error_count() - 1
     shown = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-    return f"{key or 'card'}: {message}{shown}" + (f", and {more} more" if more else "") + "."
+    return f"{key}: {message}{shown}{more}."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,9 @@ from peerwatt.market.units import QUANTA_PER_KWH
 
 MAX_QUANTA = 1000 * QUANTA_PER_KWH
 """Largest load or PV of a home in a slot; more is a wrong unit, not a household."""
+
+MAX_TICKS = 1 << 24
+"""Highest price in ticks; with more, the tick is too fine for exact 64-bit money."""
 
 
 class ProfileTable(NamedTuple):
@@ -49,15 +54,22 @@ def read_npz(path: Path) -> ProfileTable:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise PeerWattError(f"cannot read profiles {path}: {error}.") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PeerWattError(f"cannot read profiles {path}: {reason}.") from None
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise PeerWattError(
+            f"profiles {path} are no .npz file of plain arrays: write it with numpy.savez."
+        ) from None
     missing = {"homes", "load", "pv", "sunny", "weekday"} - set(content)
     if missing:
         raise PeerWattError(f"profiles {path} lack the arrays {', '.join(sorted(missing))}.")
     load, pv = content["load"], content["pv"]
-    homes = [str(home) for home in content["homes"]]
+    homes = [str(home) for home in content["homes"].reshape(-1)]
+    if len(set(homes)) < len(homes):
+        raise PeerWattError(f"profiles {path}: the names of the homes must differ.")
     for name, array in (("load", load), ("pv", pv)):
-        if array.dtype.kind != "i" or array.ndim != 2 or array.shape[1] != len(homes):
+        if array.dtype.kind != "i" or array.shape != (len(array), len(homes)) or not array.size:
             raise PeerWattError(
                 f"profiles {path}: {name} is {array.dtype} {array.shape}, expected integers "
                 f"[slots, {len(homes)} homes]."
@@ -69,6 +81,18 @@ def read_npz(path: Path) -> ProfileTable:
             f"profiles {path}: pv {pv.shape} and load {load.shape} differ in shape."
         )
     retail = content.get("retail")
+    for name, length in (("sunny", None), ("weekday", None), ("retail", len(load))):
+        array = content.get(name)
+        if array is None:
+            continue
+        if array.dtype.kind != "i" or array.ndim != 1 or length not in (None, len(array)):
+            raise PeerWattError(
+                f"profiles {path}: {name} is {array.dtype} {array.shape}, expected integers "
+                f"[{length or 'days'}]."
+            )
+        limit = {"sunny": 1, "weekday": 6, "retail": MAX_TICKS}[name]
+        if array.min(initial=0) < 0 or array.max(initial=0) > limit:
+            raise PeerWattError(f"profiles {path}: {name} leaves 0..{limit}.")
     return ProfileTable(
         homes,
         load.astype(np.int32),
@@ -87,6 +111,8 @@ def _read_csv(path: Path) -> tuple[list[str], NDArray[np.int32]]:
         raise PeerWattError(f"cannot read {path}: {error.strerror}.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise PeerWattError(f"{path} is not a CSV file in UTF-8: {error}.") from None
+    while rows and not rows[-1]:
+        rows.pop()
     if len(rows) < 2:
         raise PeerWattError(f"{path} is empty: expected a line of home names, then kWh per slot.")
     homes = [name.strip() for name in rows[0]]
@@ -129,6 +155,10 @@ def read_csv(
         if pv_homes != homes or generation.shape != table.shape:
             raise PeerWattError(f"{pv} must have the homes and the number of lines of {load}.")
     days = table.shape[0] // slots_per_day
+    if days < 1:
+        raise PeerWattError(
+            f"{load} has {len(table)} lines of energy, expected {slots_per_day} a day."
+        )
     daily = generation[: days * slots_per_day].reshape(days, -1).sum(axis=1, dtype=np.int64)
     sunny = np.ones(days, np.int8)
     for day in range(1, days):

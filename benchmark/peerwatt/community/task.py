@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peerwatt.community.card import BatteryCard, Split, TaskCard, read_card
-from peerwatt.community.profiles import ProfileTable, read_csv, read_npz
+from peerwatt.community.profiles import MAX_TICKS, ProfileTable, read_csv, read_npz
 from peerwatt.errors import PeerWattError
 from peerwatt.market.clearing import mechanism_code, price_grid
 from peerwatt.market.units import QUANTA_PER_KWH
@@ -113,7 +113,10 @@ def load_card(path: str | Path) -> Task:
     """
     path = Path(path)
     card = read_card(path)
-    mechanism_code(card.market.mechanism)
+    try:
+        mechanism_code(card.market.mechanism)
+    except PeerWattError as error:
+        raise PeerWattError(f"task card {path}: market.mechanism: {error}") from None
     slots_per_day = 24 * 60 // card.episode.slot_minutes
     profiles = card.profiles
     if profiles.data is not None:
@@ -143,20 +146,29 @@ def load_card(path: str | Path) -> Task:
 
 
 def _ticks(price: float, tick: float, key: str, path: Path) -> int:
-    ticks = round(price / tick)
-    if abs(ticks * tick - price) > 1e-9:
+    ticks = price / tick
+    if ticks > MAX_TICKS:
+        raise PeerWattError(
+            f"task card {path}: {key} {price} is {ticks:g} ticks of {tick}, expected at most "
+            f"{MAX_TICKS}: state a larger tariff.tick."
+        )
+    if abs(round(ticks) * tick - price) > 1e-9:
         raise PeerWattError(
             f"task card {path}: {key} {price} is not a whole number of ticks {tick}."
         )
-    return ticks
+    return round(ticks)
 
 
 def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Path) -> Community:
     tariff = card.tariff
     days = len(table.load) // slots_per_day
     slots = days * slots_per_day
-    if len(table.sunny) < days or len(table.weekday) < days:
-        raise PeerWattError(f"task card {path}: sunny and weekday must cover {days} days.")
+    if len(table.sunny) != days or len(table.weekday) != days:
+        raise PeerWattError(
+            f"task card {path}: the data have {len(table.load)} slots, {days} days with "
+            f"episode.slot_minutes {card.episode.slot_minutes}, but sunny covers "
+            f"{len(table.sunny)} days and weekday {len(table.weekday)}."
+        )
     feed_in = _ticks(tariff.feed_in, tariff.tick, "tariff.feed_in", path)
     if tariff.retail == "data":
         if table.retail is None or abs(tariff.tick - DATA_TICK) > 1e-12:
@@ -173,9 +185,9 @@ def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Pa
     narrow = int(retail.min()) - feed_in
     if narrow < levels - 1:
         raise PeerWattError(
-            f"task card {path}: retail price {retail.min() * tariff.tick:g} must exceed feed_in "
-            f"{tariff.feed_in:g} by at least {levels - 1} ticks of {tariff.tick:g}, one for each "
-            "step of market.price_levels."
+            f"task card {path}: tariff.retail: price {retail.min() * tariff.tick:g} must exceed "
+            f"feed_in {tariff.feed_in:g} by at least {levels - 1} ticks of {tariff.tick:g}, one "
+            "for each step of market.price_levels."
         )
 
     hours = card.episode.slot_minutes / 60
@@ -199,6 +211,14 @@ def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Pa
     def quanta(values: list[float]) -> Ints:
         return np.array([round(value * QUANTA_PER_KWH) for value in values], np.int64)
 
+    power = quanta([battery.power_kw * hours if battery else 0.0 for battery in batteries])
+    # Household noise at most trebles a value; the kernel sums quantity x price^2 in 64 bits.
+    energy = 3.0 * np.maximum(table.load, table.pv)[:, columns].sum(axis=1).max() + power.sum()
+    if energy * float(retail.max()) ** 2 >= 2.0**62:
+        raise PeerWattError(
+            f"task card {path}: tariff.tick: {tariff.tick:g} is too fine for exact 64-bit money at "
+            f"a retail price of {retail.max() * tariff.tick:g}: state a larger tick."
+        )
     capacity = quanta([battery.capacity_kwh if battery else 0.0 for battery in batteries])
     return Community(
         groups=tuple(groups),
@@ -206,7 +226,7 @@ def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Pa
         load=np.ascontiguousarray(table.load[:slots, columns]),
         pv=np.ascontiguousarray(table.pv[:slots, columns] * np.array(keeps_pv, np.int32)),
         capacity=capacity,
-        power=quanta([battery.power_kw * hours if battery else 0.0 for battery in batteries]),
+        power=power,
         efficiency=np.array(
             [
                 round((battery.round_trip_efficiency if battery else 1.0) ** 0.5 * EFFICIENCY_ONE)

@@ -71,6 +71,18 @@ OBSERVATION_NAMES = (
 tariffs as shares of the highest retail price; trade prices as (p - feed-in) / (retail - feed-in).
 Forecasts are persistence: the same slots yesterday, before household noise. `sunny` is the public
 day-ahead weather flag."""
+OBSERVATION_BOUNDS = (
+    *((0.0, np.inf),) * 2,  # load, pv
+    *((-np.inf, np.inf),) * 4,  # net, forecasts
+    (0.0, 1.0),  # state_of_charge
+    (0.0, np.inf),  # storage_capacity
+    *((-1.0, 1.0),) * 2,  # hour
+    *((0.0, 1.0),) * 6,  # weekend, sunny, tariffs
+    *((0.0, np.inf),) * 2,  # last_sold, last_bought
+    *((0.0, 1.0),) * 2,  # last prices
+    (0.0, np.inf),  # last_public_volume
+)
+"""Lowest and highest value of each."""
 FEATURES = len(OBSERVATION_NAMES)
 FORECAST_FEATURES = 3  # forecast_net_next_slot .. _12h, from a table
 PUBLIC_FEATURES = 8  # hour_sin .. retail_next_6h, from a table
@@ -271,11 +283,11 @@ def step_slots(
     """Play one slot in every community; see the module.
 
     Args (beyond the flat arrays of `Tables`, `State`, `Slot`): `action` [B * N * 3] int64,
-    `horizon` slots per episode, `scale` reward per quantum x tick, `reward` and `grid_reward` [B * N],
-    `truncated` [B] bool. If episodes are `sampled`, a finished community begins its next one at
-    once: `observation` is then the first of the new episode and `final_observation` the last of the
-    old. Otherwise it stops there, and its last observation stays: what follows the window may
-    belong to another split.
+    `horizon` slots per episode, `scale` reward per quantum x tick, `reward` and `grid_reward`
+    [B * N], `truncated` [B] bool. If episodes are `sampled`, a finished community begins its next
+    one at once: `observation` is then the first of the new episode and `final_observation` the last
+    of the old. Otherwise it stops there, and its last observation stays: what follows the window
+    may belong to another split.
 
     Returns the index of the first action outside its space, in which case nothing has changed, or
     -1.

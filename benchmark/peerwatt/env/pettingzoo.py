@@ -11,7 +11,8 @@ from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import ArrayLike, NDArray
 
 from peerwatt.community import Split, Task
-from peerwatt.env.kernel import OBSERVATION_BOUNDS, Slot
+from peerwatt.env.gymnasium import observation_space
+from peerwatt.env.kernel import Slot
 from peerwatt.env.vector import Floats, VectorMarket
 from peerwatt.errors import PeerWattError
 
@@ -20,19 +21,13 @@ Dicts = tuple[
 ]
 
 
-def observation_space() -> Box:
-    """Return the space of one household's observation: float32 [F], see `OBSERVATION_NAMES`."""
-    low, high = np.array(OBSERVATION_BOUNDS, np.float32).T
-    return Box(low, high, dtype=np.float32)
-
-
 class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
     """One community, its households as agents `household_0`, `household_1`, ...
 
     Observations are float32 [F], actions integers [3] (price level, quantity, battery). Infos hold
-    `action_mask` (one int8 array per head: households without storage may only idle), and the money
-    of the slot: `cost`, and `grid_cost`, what it would have cost without market and storage. An
-    episode never terminates; it is truncated for all agents at once.
+    `action_mask`: one int8 array per head, for households without storage may only idle. An episode
+    never terminates; it is truncated for all agents at once. The integer record of the slot just
+    played (trades, payments, costs) is `market.slot`.
 
     A seed fixes the whole sequence of episodes. `reset()` begins the next episode of the sequence,
     `reset(seed=...)` begins the sequence of that seed.
@@ -73,14 +68,16 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
         self.agents: list[str] = []
         nvec = self.market.action_nvec
         self._spaces = {
-            agent: (observation_space(), MultiDiscrete(nvec)) for agent in self.possible_agents
+            agent: (observation_space(), MultiDiscrete(list(nvec)))
+            for agent in self.possible_agents
         }
         heads = np.split(self.market.action_mask.astype(np.int8), np.cumsum(nvec)[:-1], axis=1)
-        self._masks = [tuple(rows) for rows in zip(*heads, strict=True)]
+        self._masks = list(zip(self.possible_agents, zip(*heads, strict=True), strict=True))
         self._never = dict.fromkeys(self.possible_agents, False)
         self._always = dict.fromkeys(self.possible_agents, True)
         self._next_is_drawn = False  # the market has begun the next episode by itself
         self._record: list[Slot] = []
+        self._first: Floats
 
     def observation_space(self, agent: str) -> Box:
         """Return the observation space of `agent`: the same object on each call."""
@@ -100,12 +97,9 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
         if not self._next_is_drawn:
             self._first = self.market.reset()[0].copy()
         self._next_is_drawn = False
+        self._begun = True
         self.agents = self.possible_agents.copy()
-        infos = {
-            agent: {"action_mask": mask}
-            for agent, mask in zip(self.agents, self._masks, strict=True)
-        }
-        return dict(zip(self.agents, self._first, strict=True)), infos
+        return dict(zip(self.agents, self._first, strict=True)), self._infos()
 
     def step(self, actions: Mapping[str, ArrayLike]) -> Dicts:
         """Play one slot with the action [3] of every household.
@@ -120,30 +114,25 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
         step = self.market.step(self._actions(actions)[None])
         over = bool(step.truncated[0])
         if self.render_mode is not None:
-            self._remember(step.slot)
+            if self._begun:
+                self._record = []
+            self._record.append(Slot(*(field.copy() for field in step.slot)))
+        self._begun = False
         if over:
             self._first = step.observation[0].copy()
             self._next_is_drawn = True
             self.agents = []
         observation = (step.final_observation if over else step.observation)[0].copy()
-        money = self.task.money_unit
-        infos = {
-            agent: {"action_mask": mask, "cost": cost, "grid_cost": grid_cost}
-            for agent, mask, cost, grid_cost in zip(
-                agents,
-                self._masks,
-                (step.slot.cost * money).tolist(),
-                (step.slot.grid_cost * money).tolist(),
-                strict=True,
-            )
-        }
         return (
             dict(zip(agents, observation, strict=True)),
             dict(zip(agents, step.reward[0].tolist(), strict=True)),
             self._never.copy(),
             self._always.copy() if over else self._never.copy(),
-            infos,
+            self._infos(),
         )
+
+    def _infos(self) -> dict[str, dict[str, Any]]:
+        return {agent: {"action_mask": mask} for agent, mask in self._masks}
 
     def _actions(self, actions: Mapping[str, ArrayLike]) -> NDArray[Any]:
         try:
@@ -158,25 +147,22 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
         except ValueError:
             raise PeerWattError("each action must be 3 integers.") from None
 
-    def _remember(self, slot: Slot) -> None:
-        if self._record and len(self._record) == self.task.horizon:
-            self._record = []
-        self._record.append(Slot(*(field.copy() for field in slot)))
-
     def render(self) -> NDArray[np.uint8] | None:
         """Return a picture [height, width, 3] of the current episode so far, or of the last one.
 
         Without a render mode it is None.
+
+        Raises:
+            PeerWattError: no slot has been played.
         """
         if self.render_mode is None:
             return None
         from peerwatt.env.render import episode_figure, rgb_array
 
-        record = self._record
-        fields = (
-            zip(*record, strict=True) if record else ([np.zeros(0, np.int64)] for _ in Slot._fields)
-        )
-        return rgb_array(episode_figure(self.task, Slot(*map(np.concatenate, fields))))
+        if not self._record:
+            raise PeerWattError("there is nothing to draw before the first step.")
+        record = Slot(*map(np.concatenate, zip(*self._record, strict=True)))
+        return rgb_array(episode_figure(self.task, record))
 
     def close(self) -> None:
         """Release nothing: there is nothing to release."""

@@ -284,6 +284,11 @@ class VectorMarket:
         )
 
     @property
+    def slot(self) -> Slot:
+        """Flat integer records of the slot just played; the next step overwrites them."""
+        return self._slot
+
+    @property
     def episode_slot(self) -> NDArray[np.int64]:
         """Slot [B] that each community plays next, 0 at the start of an episode."""
         return self.state.slot
