@@ -52,21 +52,23 @@ def test_hand_written_gradient_equals_autograd():
     x, mask, actions, old, advantage, target = batch(0)
     network = StackedMLP(N, (F, 8, 8, LOGITS + 1), np.random.default_rng(1))
     bias = mask_bias(mask)
-    activations = network.forward(torch.from_numpy(x))
-    gradient = np.empty((N, S, LOGITS + 1), np.float32)
     sums = np.zeros((N, 5))
-    ppo_gradient(
-        activations[-1].numpy(), bias, NVEC, actions, old, advantage, target,
-        np.float32(0.2), np.float32(0.05), np.float32(0.5), gradient, sums,
-    )  # fmt: skip
-    network.backward(activations, torch.from_numpy(gradient))
-    ours = [p.grad.clone() for p in network.parameters]
+    for group in (slice(0, 2), slice(2, 3)):
+        activations = network.forward(torch.from_numpy(x[group]), group)
+        gradient = np.empty(activations[-1].shape, np.float32)
+        ppo_gradient(
+            activations[-1].numpy(), bias[group], NVEC, actions[group], old[group],
+            advantage[group], target[group], np.float32(0.2), np.float32(0.05), np.float32(0.5),
+            gradient, sums[group],
+        )  # fmt: skip
+        network.backward(activations, torch.from_numpy(gradient), group)
+    ours = [gradient.clone() for gradient in network.gradients]
 
     leaves = [p.clone().requires_grad_() for p in network.parameters]
     h = torch.from_numpy(x)
     for layer in range(0, len(leaves), 2):
         h = torch.baddbmm(leaves[layer + 1], h, leaves[layer])
-        h = torch.tanh(h) if layer + 2 < len(leaves) else h
+        h = torch.relu(h) if layer + 2 < len(leaves) else h
     loss = autograd_loss(
         h, *(torch.from_numpy(a) for a in (bias, actions, old, advantage, target)), 0.2, 0.05, 0.5
     )
@@ -76,6 +78,12 @@ def test_hand_written_gradient_equals_autograd():
     assert 0 < sums[:, 4].sum() < N * S, "the batch must have clipped and unclipped samples"
     total = (sums[:, 0] - 0.05 * sums[:, 2] + 0.5 * sums[:, 1]).sum() / S
     assert total == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_groups_cover_every_household_once():
+    network = StackedMLP(10, (2, 2), np.random.default_rng(0))
+    everybody = np.arange(10)
+    assert np.concatenate([everybody[group] for group in network.groups()]).tolist() == [*range(10)]
 
 
 def test_sampling_follows_the_softmax_and_never_a_masked_action():
@@ -131,10 +139,8 @@ def test_value_normaliser_recovers_mean_and_deviation():
 def test_each_household_is_clipped_and_initialised_alone():
     network = StackedMLP(2, (3, 4, 2), np.random.default_rng(0))
     assert not torch.equal(network.parameters[0][0], network.parameters[0][1])
-    for p in network.parameters:
-        p.grad = torch.zeros_like(p)
-    network.parameters[0].grad[0] = 10.0
-    network.parameters[0].grad[1] = 0.01
+    network.gradients[0][0] = 10.0
+    network.gradients[0][1] = 0.01
     network.clip_gradients(1.0)
     norms = torch.stack([p.grad.square().sum((1, 2)) for p in network.parameters]).sum(0).sqrt()
     assert norms[0] == pytest.approx(1.0, rel=1e-4)

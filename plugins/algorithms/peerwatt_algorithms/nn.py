@@ -8,6 +8,7 @@ softmax of the heads than on the matrix products); a test holds it against autog
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,10 +22,15 @@ Ints = NDArray[np.int64]
 
 jit = njit(cache=True, error_model="numpy", nogil=True)
 MASKED = np.float32(-1e9)
+EVERYBODY = slice(None)
+
+
+HOUSEHOLDS_AT_ONCE = 4
+"""Networks that pass a minibatch together: so few that their activations stay in the cache."""
 
 
 class StackedMLP:
-    """N independent multi-layer perceptrons with tanh, as stacked parameters.
+    """N independent multi-layer perceptrons with ReLU, as stacked parameters.
 
     Args:
         households: number of networks N.
@@ -49,36 +55,49 @@ class StackedMLP:
             # C order: stacking transposed matrices does not give it, and files are written in it.
             self.parameters.append(torch.from_numpy((weights * gain).astype(np.float32, "C")))
             self.parameters.append(torch.zeros(households, 1, fan_out))
+        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
 
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Return the activations of all layers, input first, output last; `x` is [N, S, F]."""
+    def groups(self) -> Iterator[slice]:
+        """Yield the households in slices that are worth passing together."""
+        households = len(self.parameters[0])
+        for first in range(0, households, HOUSEHOLDS_AT_ONCE):
+            yield slice(first, min(first + HOUSEHOLDS_AT_ONCE, households))
+
+    def forward(self, x: torch.Tensor, group: slice = EVERYBODY) -> list[torch.Tensor]:
+        """Return the activations of all layers, input first, output last; `x` is [n, S, F].
+
+        `group` names the n households whose networks are meant.
+        """
         activations = [x]
         for layer in range(0, len(self.parameters), 2):
-            weight, bias = self.parameters[layer], self.parameters[layer + 1]
+            weight, bias = self.parameters[layer][group], self.parameters[layer + 1][group]
             x = torch.baddbmm(bias, x, weight)
             if layer + 2 < len(self.parameters):
-                x = torch.tanh_(x)
+                x = torch.relu_(x)
             activations.append(x)
         return activations
 
-    def backward(self, activations: list[torch.Tensor], gradient: torch.Tensor) -> None:
-        """Set `.grad` of all parameters from the loss gradient [N, S, out] at the output."""
+    def backward(
+        self, activations: list[torch.Tensor], gradient: torch.Tensor, group: slice = EVERYBODY
+    ) -> None:
+        """Write the parameter gradients of the group from the loss gradient at the output."""
         for layer in range(len(self.parameters) - 2, -1, -2):
             below = activations[layer // 2]
-            weight = self.parameters[layer]
-            weight.grad = torch.bmm(below.transpose(1, 2), gradient)
-            self.parameters[layer + 1].grad = gradient.sum(dim=1, keepdim=True)
+            torch.bmm(below.transpose(1, 2), gradient, out=self.gradients[layer][group])
+            torch.sum(gradient, dim=1, keepdim=True, out=self.gradients[layer + 1][group])
             if layer:
+                weight = self.parameters[layer][group]
                 gradient = torch.bmm(gradient, weight.transpose(1, 2))
-                gradient.mul_(below.square().neg_().add_(1.0))  # tanh' = 1 - tanh^2
+                gradient = torch.ops.aten.threshold_backward(gradient, below, 0)  # of ReLU
 
     def clip_gradients(self, norm: float) -> None:
         """Scale the gradient of each of the N networks to at most `norm`."""
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        squares = torch.stack([g.square().sum(dim=(1, 2)) for g in grads]).sum(dim=0)
+        squares = torch.stack([g.square().sum(dim=(1, 2)) for g in self.gradients]).sum(dim=0)
         scale = (norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)[:, None, None]
-        for grad in grads:
-            grad.mul_(scale)
+        for gradient in self.gradients:
+            gradient.mul_(scale)
 
 
 def _orthogonal(generator: np.random.Generator, rows: int, columns: int) -> NDArray[np.float64]:
