@@ -9,95 +9,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as ET
 
 from peerwatt.evaluation.statistics import Interval
 from peerwatt.runs.entries import short_count
 from peerwatt.runs.summary import WELFARE, CurveBand, Measure, Row, written
+from peerwatt_leaderboard.drawing import (
+    CHARACTER,
+    HEIGHT,
+    LINE,
+    WIDTH,
+    Axis,
+    Box,
+    Point,
+    Side,
+    Style,
+    add_line,
+    add_marker,
+    add_text,
+    leader_of,
+    new_chart,
+    number,
+    place_labels,
+    shorten,
+)
 
-WIDTH, HEIGHT = 460, 350
-CHARACTER, LINE = 7.2, 15.0
-"""Room taken by a letter and by a line of a label, generously (phones show them larger)."""
 SHAPES = ("circle", "diamond", "square", "triangle", "star", "cross")
 COLOURS = 7
 GREY = 7
 """Colours of the learners, which come round if there are more of them, and of scripted traders."""
 FLOOR = -1.0
 """Curves are cut off below: a learner that begins badly must not flatten all the others."""
-
-Side = Literal["start", "middle", "end"]
-
-
-@dataclass(frozen=True)
-class Style:
-    """How an entry looks in every picture."""
-
-    colour: int
-    shape: str
-    hollow: bool
-    """Scripted traders are drawn hollow."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in the picture."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlap(self, other: Box) -> float:
-        """Return the area shared with `other`."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(width, 0.0) * max(height, 0.0)
-
-    def outside(self, frame: Box) -> float:
-        """Return how far it sticks out of `frame`."""
-        return (
-            max(frame.left - self.left, 0.0)
-            + max(frame.top - self.top, 0.0)
-            + max(self.right - frame.right, 0.0)
-            + max(self.bottom - frame.bottom, 0.0)
-        )
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear scale from data to picture."""
-
-    low: float
-    high: float
-    start: float
-    stop: float
-
-    def __call__(self, value: float) -> float:
-        """Return the place of `value` in the picture."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.stop - self.start), 1)
-
-    def ticks(self, about: int = 5) -> list[float]:
-        """Return round values inside the scale."""
-        raw = (self.high - self.low) / about
-        power = 10.0 ** math.floor(math.log10(raw))
-        step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * 0.999)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        return [round(index * step, 10) + 0.0 for index in range(first, last + 1)]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One entry in the scatter."""
-
-    row: Row
-    style: Style
-    identifier: str
-    x: Interval
-    y: Interval
 
 
 def styles_of(boards: Sequence[Sequence[Row]]) -> dict[tuple[str, str], Style]:
@@ -129,7 +72,7 @@ def is_grid_only(row: Row) -> bool:
 def mark(style: Style) -> str:
     """Return the marker of an entry as a small picture for the text."""
     svg = ET.Element("svg", {"class": "mark", "viewBox": "-8 -8 16 16", "aria-hidden": "true"})
-    _marker(svg, 0.0, 0.0, style)
+    add_marker(svg, 0.0, 0.0, style)
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -143,15 +86,15 @@ def bar(interval: Interval, low: float, high: float, style: Style) -> str:
     """Return a small picture of an interval on the welfare scale, for a table cell."""
     svg = ET.Element("svg", {"class": "bar", "viewBox": "0 0 96 14", "aria-hidden": "true"})
     x = Axis(low, high, 3.0, 93.0)
-    _line(svg, x(low), 7.0, x(high), 7.0, "track")
+    add_line(svg, x(low), 7.0, x(high), 7.0, "track")
     for anchor in (0.0, 1.0):
-        _line(svg, x(anchor), 3.0, x(anchor), 11.0, "anchor")
+        add_line(svg, x(anchor), 3.0, x(anchor), 11.0, "anchor")
     group = ET.SubElement(svg, "g", {"class": f"c{style.colour}"})
-    _line(group, x(max(0.0, low)), 7.0, x(interval.estimate), 7.0, "won")
+    add_line(group, x(max(0.0, low)), 7.0, x(interval.estimate), 7.0, "won")
     if _bounded(interval):
-        _line(group, x(interval.low), 7.0, x(interval.high), 7.0, "range")
+        add_line(group, x(interval.low), 7.0, x(interval.high), 7.0, "range")
     ET.SubElement(
-        group, "circle", {"cx": _n(x(interval.estimate)), "cy": "7", "r": "3.2", "class": "dot"}
+        group, "circle", {"cx": number(x(interval.estimate)), "cy": "7", "r": "3.2", "class": "dot"}
     )
     return ET.tostring(svg, encoding="unicode")
 
@@ -171,10 +114,10 @@ def scatter(
         x, y = row.interval(measure), row.interval(WELFARE)
         if x is not None and y is not None and not is_grid_only(row):
             points.append(Point(row, style_of(row, styles), identifiers[row.entry.label], x=x, y=y))
-    svg = _chart(f"Welfare against {measure.title}")
+    svg = new_chart(f"Welfare against {measure.title}")
     frame = Box(40.0, 30.0, WIDTH - 12.0, HEIGHT - 44.0)
     if not points:
-        _text(svg, WIDTH / 2, HEIGHT / 2, "undefined for every entry", "muted", "middle")
+        add_text(svg, WIDTH / 2, HEIGHT / 2, "undefined for every entry", "muted", "middle")
         return ET.tostring(svg, encoding="unicode")
     x_axis = _scale([p.x for p in points], frame.left, frame.right, unit=measure.unit)
     y_axis = _welfare_axis([p.y for p in points], frame)
@@ -186,7 +129,7 @@ def scatter(
     places = [(x_axis(p.x.estimate), y_axis(p.y.estimate)) for p in points]
     obstacles.append(Box(0.0, 4.0, 90.0, 22.0))  # title of the vertical axis
     room = Box(frame.left, 2.0, WIDTH - 2.0, frame.bottom)
-    labels = _place([p.row.entry.label for p in points], places, obstacles, room)
+    labels = place_labels([p.row.entry.label for p in points], places, obstacles, room)
     for point, (px, py), (lx, ly, side) in reversed(list(zip(points, places, labels, strict=True))):
         name = point.row.entry.label
         told = (
@@ -204,11 +147,11 @@ def scatter(
             },
         )
         ET.SubElement(link, "title").text = told
-        leader = _leader(px, py, lx, ly, side)
+        leader = leader_of(px, py, lx, ly, side)
         if leader is not None:
-            _line(link, px, py, *leader, "leader")
-        _marker(link, px, py, point.style)
-        _text(link, lx, ly, _short(name), "label", side)
+            add_line(link, px, py, *leader, "leader")
+        add_marker(link, px, py, point.style)
+        add_text(link, lx, ly, shorten(name), "label", side)
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -233,12 +176,12 @@ def curves(
         if level is not None and not is_grid_only(row)
     ]
     names = [
-        _short(row.entry.label) for row in [*(r for r, _ in learners), *(r for r, *_ in scripted)]
+        shorten(row.entry.label) for row in [*(r for r, _ in learners), *(r for r, *_ in scripted)]
     ]
-    names += [f"{_short(row.entry.label)} (test)" for row, _, source in scripted if source]
+    names += [f"{shorten(row.entry.label)} (test)" for row, _, source in scripted if source]
     room = min(max(len(name) for name in [*names, "grid-only = 0"]) * CHARACTER + 16.0, 176.0)
     frame = Box(40.0, 30.0, WIDTH - room, HEIGHT - 44.0)
-    svg = _chart("Learning curves: welfare on the validation split while training")
+    svg = new_chart("Learning curves: welfare on the validation split while training")
     x_axis = Axis(0.0, max(curve.steps[-1] for _, curve in learners), frame.left, frame.right)
     y_axis = _welfare_axis(
         [interval for _, curve in learners for interval in curve.intervals]
@@ -254,19 +197,19 @@ def curves(
     for row, level, source in scripted:
         style, identifier = style_of(row, styles), identifiers[row.entry.label]
         group = _series(svg, row, style, identifier)
-        _line(group, frame.left, y_axis(level), frame.right, y_axis(level), "reference")
-        label = f"{_short(row.entry.label)}{' (test)' if source else ''}"
+        add_line(group, frame.left, y_axis(level), frame.right, y_axis(level), "reference")
+        label = f"{shorten(row.entry.label)}{' (test)' if source else ''}"
         ends.append((frame.right, y_axis(level), label, f"label c{style.colour}", identifier))
     for row, curve in reversed(learners):
         style, identifier = style_of(row, styles), identifiers[row.entry.label]
         group = _series(svg, row, style, identifier)
         _band(group, curve, x_axis, y_axis)
         end = (x_axis(curve.steps[-1]), y_axis(max(curve.intervals[-1].estimate, FLOOR)))
-        _marker(group, *end, style)
-        name = _short(row.entry.label)
+        add_marker(group, *end, style)
+        name = shorten(row.entry.label)
         if end[0] < frame.right - CHARACTER * len(name) - 12.0:  # ended early: name it there
             early = ET.SubElement(group, "g", {"class": "label"})
-            _text(early, end[0] - 4.0, end[1] - 11.0, name, "end-label")
+            add_text(early, end[0] - 4.0, end[1] - 11.0, name, "end-label")
         else:
             ends.append((*end, name, f"label c{style.colour}", identifier))
     _end_labels(svg, ends, frame)
@@ -292,80 +235,6 @@ def _level(row: Row) -> tuple[float | None, bool]:
         return row.curve.intervals[-1].estimate, False
     interval = row.interval(WELFARE)
     return (None if interval is None else interval.estimate), True
-
-
-def _short(name: str, most: int = 24) -> str:
-    """Cut a long name."""
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def _n(value: float) -> str:
-    """Write a coordinate shortly."""
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def _chart(label: str) -> ET.Element:
-    """Begin a picture."""
-    return ET.Element(
-        "svg",
-        {
-            "class": "chart",
-            "viewBox": f"0 0 {WIDTH} {HEIGHT}",
-            "role": "group",
-            "aria-label": label,
-        },
-    )
-
-
-def _line(parent: ET.Element, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
-    """Draw a line."""
-    ET.SubElement(
-        parent,
-        "line",
-        {"x1": _n(x1), "y1": _n(y1), "x2": _n(x2), "y2": _n(y2), "class": style},
-    )
-
-
-def _text(
-    parent: ET.Element, x: float, y: float, text: str, style: str, side: Side = "start"
-) -> ET.Element:
-    """Write text."""
-    attributes = {"x": _n(x), "y": _n(y), "class": style}
-    if side != "start":
-        attributes["text-anchor"] = side
-    element = ET.SubElement(parent, "text", attributes)
-    element.text = text
-    return element
-
-
-def _marker(parent: ET.Element, x: float, y: float, style: Style) -> None:
-    """Draw the marker of an entry."""
-    hollow = " hollow" if style.hollow else ""
-    attributes = {"class": f"marker{hollow} c{style.colour}"}
-    if style.shape == "circle":
-        ET.SubElement(parent, "circle", attributes | {"cx": _n(x), "cy": _n(y), "r": "5"})
-        return
-    corners = {
-        "diamond": [(0.0, -6.6), (6.6, 0.0), (0.0, 6.6), (-6.6, 0.0)],
-        "square": [(-4.8, -4.8), (4.8, -4.8), (4.8, 4.8), (-4.8, 4.8)],
-        "triangle": [(0.0, -6.2), (6.0, 4.6), (-6.0, 4.6)],
-        "star": [
-            (r * math.sin(k * math.pi / 5), -r * math.cos(k * math.pi / 5))
-            for k, r in enumerate([7.0, 3.2] * 5)
-        ],
-        "cross": [
-            (a * sx, b * sy)
-            for sx, sy, pairs in (
-                (1, -1, [(1.9, 6.0), (1.9, 1.9), (6.0, 1.9)]),
-                (1, 1, [(6.0, 1.9), (1.9, 1.9), (1.9, 6.0)]),
-                (-1, 1, [(1.9, 6.0), (1.9, 1.9), (6.0, 1.9)]),
-                (-1, -1, [(6.0, 1.9), (1.9, 1.9), (1.9, 6.0)]),
-            )
-            for a, b in pairs
-        ],
-    }[style.shape]
-    points = " ".join(f"{_n(x + dx)},{_n(y + dy)}" for dx, dy in corners)
-    ET.SubElement(parent, "polygon", attributes | {"points": points})
 
 
 def _bounds(intervals: Sequence[Interval]) -> tuple[float, float]:
@@ -414,17 +283,17 @@ def _axes(
             digits += 1
         for tick in ticks:
             if vertical:
-                _line(group, frame.left, y_axis(tick), frame.right, y_axis(tick), "grid")
+                add_line(group, frame.left, y_axis(tick), frame.right, y_axis(tick), "grid")
                 label = f"{tick:.{digits}f}".replace("-", "−")
-                _text(group, frame.left - 7.0, y_axis(tick) + 4.0, label, "tick", "end")
+                add_text(group, frame.left - 7.0, y_axis(tick) + 4.0, label, "tick", "end")
             else:
                 count = x_kind == "count"
                 label = short_count(tick) if count else f"{tick:.{digits}f}".replace("-", "−")
-                _line(group, x_axis(tick), frame.top, x_axis(tick), frame.bottom, "grid")
-                _text(group, x_axis(tick), frame.bottom + 17.0, label, "tick", "middle")
+                add_line(group, x_axis(tick), frame.top, x_axis(tick), frame.bottom, "grid")
+                add_text(group, x_axis(tick), frame.bottom + 17.0, label, "tick", "middle")
     middle = (frame.left + frame.right) / 2
-    _text(group, middle, HEIGHT - 7.0, x_title, "title", "middle")
-    _text(group, 8.0, frame.top - 13.0, y_title, "title")
+    add_text(group, middle, HEIGHT - 7.0, x_title, "title", "middle")
+    add_text(group, 8.0, frame.top - 13.0, y_title, "title")
 
 
 def _anchors(svg: ET.Element, y_axis: Axis, frame: Box, labels: bool = True) -> list[Box]:
@@ -434,12 +303,12 @@ def _anchors(svg: ET.Element, y_axis: Axis, frame: Box, labels: bool = True) -> 
     sides = ((0.0, "grid-only = 0", "end"), (1.0, "optimum = 1", "start"))
     for value, name, side in sides:
         y, width = y_axis(value), len(name) * CHARACTER
-        _line(svg, frame.left, y, frame.right, y, "fixed")
+        add_line(svg, frame.left, y, frame.right, y, "fixed")
         boxes.append(Box(frame.left, y - 1.0, frame.right, y + 1.0))
         if labels:
             x = frame.left + 5.0 if side == "start" else frame.right - 5.0
             left = x if side == "start" else x - width
-            _text(svg, x, y - 5.0, name, "muted", side)
+            add_text(svg, x, y - 5.0, name, "muted", side)
             boxes.append(Box(left, y - LINE, left + width, y))
     return boxes
 
@@ -452,86 +321,13 @@ def _whiskers(svg: ET.Element, point: Point, x_axis: Axis, y_axis: Axis) -> list
     boxes = [Box(x - 7.0, y - 7.0, x + 7.0, y + 7.0)]
     if _bounded(point.x):
         low, high = x_axis(point.x.low), x_axis(point.x.high)
-        _line(group, low, y, high, y, "whisker")
+        add_line(group, low, y, high, y, "whisker")
         boxes.append(Box(low, y - 4.0, high, y + 4.0))
     if _bounded(point.y):
         low, high = y_axis(point.y.low), y_axis(point.y.high)
-        _line(group, x, low, x, high, "whisker")
+        add_line(group, x, low, x, high, "whisker")
         boxes.append(Box(x - 4.0, high, x + 4.0, low))
     return boxes
-
-
-def _place(
-    names: Sequence[str],
-    points: Sequence[tuple[float, float]],
-    obstacles: Sequence[Box],
-    frame: Box,
-) -> list[tuple[float, float, Side]]:
-    """Find a place for each label that hides as little as possible.
-
-    Each label tries places around its point, near ones first, and takes the one with the least
-    overlap; a few sweeps let early labels give way to later ones.
-    """
-    widths = [len(_short(name)) * CHARACTER for name in names]
-    placed: list[Box | None] = [None] * len(names)
-    result: list[tuple[float, float, Side]] = [(x, y, "start") for x, y in points]
-    for _ in range(6):
-        for index, (x, y) in enumerate(points):
-            best = math.inf
-            for cost, (lx, ly, side) in _candidates(x, y):
-                shift = {"start": 0.0, "middle": 0.5, "end": 1.0}[side] * widths[index]
-                box = Box(lx - shift, ly - 12.0, lx - shift + widths[index], ly + 3.0)
-                cost += 40.0 * box.outside(frame)
-                cost += sum(box.overlap(obstacle) for obstacle in obstacles)
-                others = (b for other, b in enumerate(placed) if other != index and b is not None)
-                cost += sum(3.0 * box.overlap(other) for other in others)
-                leader = _leader(x, y, lx, ly, side)
-                if leader is not None:
-                    cost += 80.0 * sum(
-                        math.hypot(px - x, py - y) > 3.0 and _distance(px, py, x, y, *leader) < 8.0
-                        for px, py in points
-                    )
-                if cost < best:
-                    best, placed[index], result[index] = cost, box, (lx, ly, side)
-    return result
-
-
-def _leader(
-    x: float, y: float, label_x: float, label_y: float, side: Side
-) -> tuple[float, float] | None:
-    """Return where the line from a point to its label ends; nothing if they are close."""
-    end_x = {"start": label_x - 2.0, "middle": label_x, "end": label_x + 2.0}[side]
-    end_y = label_y + 3.0 if side == "middle" and label_y < y else label_y - 4.0
-    if side == "middle" and label_y > y:
-        end_y = label_y - 11.0
-    return (end_x, end_y) if math.hypot(end_x - x, end_y - y) > 18.0 else None
-
-
-def _distance(px: float, py: float, x1: float, y1: float, x2: float, y2: float) -> float:
-    """Return how far a point is from a line between two others."""
-    dx, dy = x2 - x1, y2 - y1
-    share = ((px - x1) * dx + (py - y1) * dy) / (dx * dx + dy * dy or 1.0)
-    share = min(max(share, 0.0), 1.0)
-    return math.hypot(px - x1 - share * dx, py - y1 - share * dy)
-
-
-def _candidates(x: float, y: float) -> list[tuple[float, tuple[float, float, Side]]]:
-    """Return places for the label of a point at (x, y), each with what it costs to be there."""
-    places: list[tuple[float, tuple[float, float, Side]]] = []
-    for ring, distance in enumerate((0.0, 14.0, 28.0, 42.0, 56.0)):
-        cost = 30.0 * ring
-        places += [
-            (cost + 4.0, (x, y - 11.0 - distance, "middle")),
-            (cost + 5.0, (x, y + 19.0 + distance, "middle")),
-        ]
-        sides: tuple[tuple[float, Side], ...] = ((1.0, "start"), (-1.0, "end"))
-        for away, side in sides:
-            near = x + away * (10.0 + distance * 0.4)
-            extra = 0.0 if side == "start" else 1.0
-            places.append((cost + extra, (x + away * (10.0 + distance), y + 4.0, side)))
-            places.append((cost + extra + 2.0, (near, y - 7.0 - distance, side)))
-            places.append((cost + extra + 2.0, (near, y + 15.0 + distance, side)))
-    return places
 
 
 def _series(svg: ET.Element, row: Row, style: Style, identifier: str) -> ET.Element:
@@ -550,9 +346,9 @@ def _band(group: ET.Element, curve: CurveBand, x_axis: Axis, y_axis: Axis) -> No
     if bounded:
         upper = [(x_axis(s), y_axis(max(i.high, FLOOR))) for s, i in bounded]
         lower = [(x_axis(s), y_axis(max(i.low, FLOOR))) for s, i in reversed(bounded)]
-        outline = " ".join(f"{_n(x)},{_n(y)}" for x, y in [*upper, *lower])
+        outline = " ".join(f"{number(x)},{number(y)}" for x, y in [*upper, *lower])
         ET.SubElement(group, "polygon", {"points": outline, "class": "band"})
-    path = " ".join(f"{_n(x)},{_n(y)}" for x, y in line)
+    path = " ".join(f"{number(x)},{number(y)}" for x, y in line)
     ET.SubElement(group, "polyline", {"points": path, "class": "curve"})
 
 
@@ -572,5 +368,5 @@ def _end_labels(
         attributes = {"data-entry": identifier} if identifier else {}
         group = ET.SubElement(svg, "g", attributes | {"class": style})
         if abs(height - y) > 2.0 or x < frame.right - 1.0:
-            _line(group, x + 7.0, y, frame.right + 10.0, height, "leader")
-        _text(group, frame.right + 13.0, height + 4.0, name, "end-label")
+            add_line(group, x + 7.0, y, frame.right + 10.0, height, "leader")
+        add_text(group, frame.right + 13.0, height + 4.0, name, "end-label")

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from peerwatt_algorithms.scripted import IDLE, Scripted
+from peerwatt_algorithms.scripted import Scripted
 
 
 @dataclass(frozen=True)
 class GridOnly(Scripted):
-    """Never trade, leave the battery idle: the lower anchor of the welfare scale."""
+    """Never trade, leave the battery idle."""
 
-    def act(
-        self,
-        observations: NDArray[np.float32],
-        action_mask: NDArray[np.bool_],
-        generator: np.random.Generator,
-    ) -> NDArray[np.int64]:
-        """Return actions [B, N, 3]; see `peerwatt.evaluation.Policy`."""
-        return self.quote(observations, action_mask, 0, 0, IDLE)
+    trades: ClassVar[bool] = False

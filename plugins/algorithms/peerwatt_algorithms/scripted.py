@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,33 +22,41 @@ FOLLOW = BATTERY_ACTIONS.index("follow")
 
 @dataclass(frozen=True)
 class Scripted:
-    """A trader that plays a fixed rule on action heads of sizes `nvec`."""
+    """Quotes all of the surplus or deficit at the mid-market price and leaves the battery idle.
+
+    The traders differ from that in a class variable or in `price_levels`.
+    """
 
     nvec: tuple[int, ...] = field(default=(), kw_only=True)
     """Sizes of the action heads; taken from the task."""
+    trades: ClassVar[bool] = True
+    battery: ClassVar[int] = IDLE
 
     def train(self, run: TrainingRun) -> Self:
         """Return the rule for the action space of the run's task; uses no budget."""
         return type(self)(nvec=run.envs(1).action_nvec)
 
-    def quote(
+    def price_levels(
+        self, shape: tuple[int, int], generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Return the price level of every household, `shape` is (B, N)."""
+        return np.full(shape, self.nvec[0] // 2)
+
+    def act(
         self,
         observations: NDArray[np.float32],
-        mask: NDArray[np.bool_],
-        level: int | NDArray[np.int64],
-        quantity: int,
-        battery: int,
+        action_mask: NDArray[np.bool_],
+        generator: np.random.Generator,
     ) -> NDArray[np.int64]:
-        """Return actions [B, N, 3] with these entries; the battery only where there is one."""
+        """Return actions [B, N, 3]; see `peerwatt.evaluation.Policy`."""
         price_levels, quantities, batteries = self.nvec
-        actions = np.empty((*observations.shape[:2], 3), np.int64)
-        actions[:, :, 0] = level
-        actions[:, :, 1] = quantity
-        if batteries == 1:
-            actions[:, :, 2] = 0
-        else:
-            allowed = mask[:, price_levels + quantities + battery]
-            actions[:, :, 2] = np.where(allowed, battery, IDLE)
+        shape = observations.shape[:2]
+        actions = np.zeros((*shape, 3), np.int64)
+        actions[:, :, 0] = self.price_levels(shape, generator)
+        actions[:, :, 1] = quantities - 1 if self.trades else 0
+        if batteries > 1:
+            allowed = action_mask[:, price_levels + quantities + self.battery]
+            actions[:, :, 2] = np.where(allowed, self.battery, IDLE)
         return actions
 
     def save(self, folder: Path) -> None:

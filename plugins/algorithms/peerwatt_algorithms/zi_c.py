@@ -12,19 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peerwatt_algorithms.scripted import IDLE, Scripted
+from peerwatt_algorithms.scripted import Scripted
 
 
 @dataclass(frozen=True)
 class ZeroIntelligence(Scripted):
     """Quote the whole surplus or deficit at a uniformly random price level; battery idle."""
 
-    def act(
-        self,
-        observations: NDArray[np.float32],
-        action_mask: NDArray[np.bool_],
-        generator: np.random.Generator,
+    def price_levels(
+        self, shape: tuple[int, int], generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Return actions [B, N, 3]; see `peerwatt.evaluation.Policy`."""
-        level = generator.integers(0, self.nvec[0], observations.shape[:2])
-        return self.quote(observations, action_mask, level, self.nvec[1] - 1, IDLE)
+        """Return a price level for every household, each equally likely."""
+        return generator.integers(0, self.nvec[0], shape)
