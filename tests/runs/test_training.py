@@ -42,10 +42,20 @@ def test_same_seed_same_bytes_and_other_seed_other_bytes(task):
 
 def test_evaluation_on_or_off_changes_no_parameter(task):
     run, policy = train(task, validations=6)
+    run.finish(policy)
     assert len(run.curve) == 6
+    assert run.curve[-1].agent_steps == run.agent_steps
     silent, other = train(task, validations=0)
     assert not silent.curve
     assert parameters(policy) == parameters(other)
+
+
+def test_the_curve_ends_with_the_returned_policy(task):
+    run, policy = train(task, validations=3)
+    steps = [point.agent_steps for point in run.curve]
+    run.finish(policy)
+    assert [point.agent_steps for point in run.curve] == [*steps, run.agent_steps]
+    assert len(steps) == 3 and steps[-1] < run.agent_steps
 
 
 def test_other_environments_in_the_process_change_nothing(task):

@@ -63,6 +63,7 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
         began = time.perf_counter()
         policy: Policy = run.algorithm.train(training)
         training_wall = time.perf_counter() - began - training.evaluation_seconds
+        training.finish(policy)
         if training.agent_steps > run.budget:
             raise PeerWattError(
                 f"{run.label}: the algorithm played {training.agent_steps:,} agent-steps, more "

@@ -133,21 +133,29 @@ class TrainingRun:
             "seconds": round(time.perf_counter() - self._started, 3),
             **metrics,
         }
-        due = len(self.curve) * self.budget
-        if self._validations and agent_steps * self._validations >= due:
-            before = time.perf_counter()
-            evaluation = self._evaluator(policy, self.seed)
-            scores = {name: _or_none(evaluation.score(name)) for name in SCORES}
-            point = CurvePoint(agent_steps=agent_steps, welfare=evaluation.welfare, scores=scores)
-            self.curve.append(point)
-            self.evaluation_seconds += time.perf_counter() - before
+        if self._validations and agent_steps * self._validations >= len(self.curve) * self.budget:
+            point = self._validate(agent_steps, policy)
             row |= {"validation_welfare": point.welfare}
-            row |= {f"validation_{name}": score for name, score in scores.items()}
+            row |= {f"validation_{name}": score for name, score in point.scores.items()}
         if self._metrics_file is not None:
             with self._metrics_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         if self._progress is not None:
             self._progress(agent_steps)
+
+    def finish(self, policy: Policy) -> None:
+        """End the learning curve with the policy that `train` returned; called by the harness."""
+        if self._validations and (not self.curve or self.curve[-1].agent_steps < self.agent_steps):
+            self._validate(self.agent_steps, policy)
+
+    def _validate(self, agent_steps: int, policy: Policy) -> CurvePoint:
+        before = time.perf_counter()
+        evaluation = self._evaluator(policy, self.seed)
+        scores = {name: _or_none(evaluation.score(name)) for name in SCORES}
+        point = CurvePoint(agent_steps=agent_steps, welfare=evaluation.welfare, scores=scores)
+        self.curve.append(point)
+        self.evaluation_seconds += time.perf_counter() - before
+        return point
 
 
 def _or_none(value: float) -> float | None:
