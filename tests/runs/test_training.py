@@ -51,11 +51,16 @@ def test_evaluation_on_or_off_changes_no_parameter(task):
 
 
 def test_the_curve_ends_with_the_returned_policy(task):
-    run, policy = train(task, validations=3)
+    """A budget that is no multiple of a rollout ends between two validations."""
+    budget = 4 * 24 * 15 * 6 + 100
+    run = TrainingRun(
+        task, seed=1, budget=budget, critic=NoCritic(), shaping=NO_WARM_UP, validations=3
+    )
+    policy = SMALL.train(run)
     steps = [point.agent_steps for point in run.curve]
+    assert steps[-1] < run.agent_steps < budget
     run.finish(policy)
     assert [point.agent_steps for point in run.curve] == [*steps, run.agent_steps]
-    assert len(steps) == 3 and steps[-1] < run.agent_steps
 
 
 def test_other_environments_in_the_process_change_nothing(task):
