@@ -52,21 +52,27 @@ import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "safetensors"):
-            raise ModuleNotFoundError(name)
+            raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Absent())
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from peerwatt.cli.main import dispatch
+from peerwatt.errors import PeerWattError
 with TemporaryDirectory() as folder:
     runs, site = f"{folder}/runs", f"{folder}/site"
     entry = ["--task", "pilot-v1", "--algorithm", "zi-c", "--seeds", "1"]
     dispatch(["run", *entry, "--results", runs])
     dispatch(["leaderboard", "build", "--results", runs, "--out", site])
     assert (Path(site) / "index.html").exists()
+    try:
+        dispatch(["run", "--task", "pilot-v1", "--algorithm", "ippo", "--results", runs])
+    except PeerWattError as error:
+        print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "needs the module 'torch'" in done.stdout and "peerwatt[train]" in done.stdout
 
 
 def test_nothing_draws_from_process_global_random_state():

@@ -160,13 +160,14 @@ def curves(
     styles: Mapping[tuple[str, str], Style],
     identifiers: Mapping[str, str],
 ) -> str | None:
-    """Draw the learning curves with their bands; nothing if no entry of the task learned."""
+    """Draw the learning curves with their bands; nothing if no entry has more than a point.
+
+    Scripted traders, which have one validation and no steps, are level lines.
+    """
     learners = [
-        (row, row.curve)
-        for row in rows
-        if not row.entry.scripted and row.curve is not None and len(row.curve.steps) > 1
+        (row, row.curve) for row in rows if not row.entry.scripted and row.curve is not None
     ]
-    if not learners:
+    if all(len(curve.steps) < 2 for _, curve in learners):
         return None
     scripted = [
         (row, level, source)
@@ -225,7 +226,7 @@ def interval_text(interval: Interval, measure: Measure) -> str:
 
 
 def _bounded(interval: Interval) -> bool:
-    """Whether there is an interval at all (a single seed has none)."""
+    """Whether there is an interval at all (too few seeds have none)."""
     return math.isfinite(interval.low) and math.isfinite(interval.high)
 
 

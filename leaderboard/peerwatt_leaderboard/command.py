@@ -16,7 +16,8 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
 
     Args:
         results: folder in which every `result.json`, at any depth, is read.
-        out: folder of the page; a page that PeerWatt built there before is replaced.
+        out: folder of the page; a page built there before is replaced, and a folder that holds
+            anything else is refused.
     """
     boards = read_boards(results)
     page = write_site(boards, out, source=results)

@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation.metrics import METRICS
+from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.runs.entries import Board, Entry, short_count
 from peerwatt.runs.result import SCHEMA_VERSION, RunResult
 from peerwatt.runs.summary import (
@@ -41,7 +42,7 @@ from peerwatt_leaderboard import charts
 
 HERE = Path(__file__).parent
 MARKER = ".peerwatt-site"
-"""File by which a folder is known as a page that PeerWatt built, and may replace."""
+"""File that lists all files of a page that PeerWatt built: these, and no others, it may replace."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,20 @@ def write_site(boards: Sequence[Board], out: Path, source: Path | None = None) -
     """Write the page for `boards` into folder `out` and return the page.
 
     It is built in a folder beside `out` that takes its place at the end, so that a failure leaves
-    the old page as it was. A folder that holds anything but such a page is refused.
+    the old page as it was. A folder that holds any file but those of such a page is refused.
     """
-    out = out.absolute()
+    out = out.resolve()
     _check_replaceable(out, source)
     sections = _sections(boards)
     staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.new"
     try:
         staging.mkdir(parents=True)
         (staging / "index.html").write_text(render(sections), encoding="utf-8")
-        (staging / MARKER).write_text("Built by `peerwatt leaderboard build`.\n", encoding="utf-8")
         for section in sections:
             _write_data(section, staging / "data")
+        written_files = sorted(path.relative_to(staging).as_posix() for path in _files(staging))
+        (staging / MARKER).write_text("\n".join([*written_files, MARKER, ""]), encoding="utf-8")
+        _check_replaceable(out, source)  # again: the page took a while to build
         _replace(staging, out)
     except OSError as error:
         raise PeerWattError(f"{out}: the page cannot be written ({error.strerror}).") from error
@@ -113,6 +116,7 @@ def render(sections: Sequence[Section]) -> str:
         scores=SCORES,
         further=(GINI, FEASIBLE),
         fairness=FAIRNESS,
+        min_runs=MIN_RUNS,
     )
 
 
@@ -217,10 +221,7 @@ def _row_context(
         "bar": Markup(charts.bar(welfare, low, high, style)) if welfare else "",
         "cells": [_cell(row, measure.key) for measure in TABLE],
         "further": [_cell(row, measure.key) for measure in (GINI, FEASIBLE)],
-        "others": [
-            (name, METRICS.get(name, "not a metric of the harness"), value)
-            for name, value in row.others.items()
-        ],
+        "others": [(name, METRICS[name], value) for name, value in row.others.items()],
         "runs": [
             {
                 "result": run.result,
@@ -296,7 +297,10 @@ def _lead(rows: Sequence[Row]) -> list[tuple[str, str]]:
         assert interval is not None  # what has a rank has a welfare
         parts.append((row.entry.label, "strong"))
         parts.append((f" ({charts.interval_text(interval, WELFARE)})", ""))
-    parts.append((" leads." if len(leaders) == 1 else " lead and cannot be told apart.", ""))
+    verb = "leads" if len(leaders) == 1 else "lead"
+    among = " the ranked entries" if any(row.rank is None for row in rows) else ""
+    tie = " and cannot be told apart" if len(leaders) > 1 else ""
+    parts.append((f" {verb}{among}{tie}.", ""))
     scripted = [row for row in rows if row.entry.scripted and row.interval(WELFARE)]
     if scripted and not any(row.entry.scripted for row in leaders):
         best = scripted[0]
@@ -349,7 +353,8 @@ def _write_data(section: Section, folder: Path) -> None:
             m.key: {"title": m.title, "unit": m.unit, "better": m.better, "meaning": m.meaning}
             for m in MEASURES
         },
-        "aggregate": "interquartile mean over seeds, 95 % percentile bootstrap interval",
+        "aggregate": "interquartile mean over seeds, nominal 95 % percentile bootstrap interval "
+        f"from {MIN_RUNS} seeds on",
         "entries": records,
     }
     text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
@@ -422,17 +427,28 @@ def _harmless(value: Any) -> Any:
 
 def _check_replaceable(out: Path, source: Path | None) -> None:
     """Refuse to replace a folder that holds anything but a page built before."""
-    if source is not None and source.absolute().resolve().is_relative_to(out.resolve()):
+    if source is not None and source.resolve().is_relative_to(out):
         raise PeerWattError(f"{out}: holds the results themselves; name another folder with --out.")
     if not out.exists():
         return
     if not out.is_dir():
         raise PeerWattError(f"{out}: is a file; name a folder with --out.")
-    if any(out.iterdir()) and not (out / MARKER).is_file():
-        raise PeerWattError(
-            f"{out}: holds something that is no page built by PeerWatt; name another folder with "
-            "--out."
-        )
+    try:
+        listed = (out / MARKER).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        listed = []
+    known = {out / name for name in listed}
+    for path in _files(out):
+        if path not in known:
+            raise PeerWattError(
+                f"{out}: holds {path.relative_to(out)}, which is of no page built by PeerWatt; "
+                "move it away or name another folder with --out."
+            )
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return all that is below `folder` but folders, in order; links are not followed."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
 def _replace(staging: Path, out: Path) -> None:

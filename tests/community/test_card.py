@@ -24,6 +24,7 @@ from .cards import (
 )
 
 DROP = object()
+SLOTWISE = ("load", "pv", "retail")
 
 
 def changed(*path_and_value):
@@ -103,6 +104,14 @@ MALFORMED = [
     (("profiles", "data", "absent.npz"), "absent.npz", "No such file"),
     (("profiles", {}), "profiles", "either data or load_csv"),
     (("profiles", "load_csv", "x.csv"), "profiles", "either data or load_csv"),
+    (("profiles", "pv_csv", "x.csv"), "profiles", "pv_csv goes with load_csv only"),
+    (("profiles", "first_weekday", 3), "profiles", "first_weekday goes with load_csv only"),
+    (("profiles", "first_weekday", 0), "profiles", "first_weekday goes with load_csv only"),
+    (
+        ("profiles", {"load_csv": "x.csv"}),
+        "households.0.pv",
+        "group 'pv+battery' keeps its PV, but load_csv holds none: name profiles.pv_csv",
+    ),
     (("profiles", "train_noise", 0.6), "profiles.train_noise", "less than or equal to 0.5"),
     (("splits", "cycle", ["train", "tset"]), "splits.cycle.1", "'train', 'validation' or 'test'"),
     (("splits", "cycle", ["train", "test"]), "splits", "cycle lacks validation"),
@@ -130,6 +139,16 @@ MALFORMED = [
         "households.0.battery.round_trip_efficiency",
         "less than or equal to 1",
     ),
+    (
+        ("households", 0, "battery", "capacity_kwh", 0.0004),
+        "households.0.battery.capacity_kwh",
+        "0.0004 rounds to nothing, for energy is counted in 1/1024 kWh: expected at least 0.0009",
+    ),
+    (
+        ("households", 0, "battery", "power_kw", 0.0004),
+        "households.0.battery.power_kw",
+        "0.0004 rounds to nothing",
+    ),
     (("households", 0, "battery", "lowest", 1.0), "households.0.battery.lowest", "less than 1"),
 ]
 
@@ -148,6 +167,25 @@ def test_battery_bounds_must_not_cross(folder):
     content["households"][0]["battery"] |= {"lowest": 0.6, "highest": 0.5}
     text = sentence(folder, content)
     assert "households.0.battery: lowest 0.6 must be below highest 0.5" in text
+
+
+def test_power_is_counted_per_slot(tmp_path):
+    write_profiles(tmp_path, profiles(slots_per_day=96))
+    content = changed("households", 0, "battery", "power_kw", 0.001)
+    content["episode"]["slot_minutes"] = 15
+    text = sentence(tmp_path, content)
+    assert "households.0.battery.power_kw: 0.001 rounds to nothing" in text
+    assert "expected at least 0.003906" in text
+    content["households"][0]["battery"]["power_kw"] = 0.003907
+    assert load_card(write_card(tmp_path, content)).community.power[0] == 1
+
+
+def test_profiles_of_no_whole_number_of_days(tmp_path):
+    arrays = profiles()
+    arrays |= {name: np.concatenate([arrays[name]] * 2)[: 21 * 24 + 5] for name in SLOTWISE}
+    write_profiles(tmp_path, arrays)
+    text = sentence(tmp_path, card_content())
+    assert "profiles.data: 509 slots are 5 too many for 21 whole days: expected 24 a day" in text
 
 
 def test_data_tariff_must_leave_room_for_the_price_levels(folder):
@@ -301,4 +339,28 @@ def test_tasks_are_immutable():
     with pytest.raises(ValueError, match="frozen"):
         task.card.name = ""  # type: ignore[misc]
     assert replace(task, content_hash="").card is task.card
+    for part in (task.card.splits.cycle, task.card.households, task.card.households[0].homes):
+        assert isinstance(part, tuple)
     assert tomllib.loads((SHIPPED / "pilot-v1.toml").read_text())["name"] == "pilot-v1"
+
+
+@pytest.mark.parametrize("name", ["pilot-v1", "fontana-v1", "small-v1"])
+def test_the_data_cannot_be_changed(tmp_path, name):
+    """An algorithm holds the task: it must not change what the content hash stands for."""
+    community = (small_task(tmp_path) if name == "small-v1" else shipped(name)).community
+    arrays = {k: v for k, v in vars(community).items() if isinstance(v, np.ndarray)}
+    assert len(arrays) == 10
+    for array in arrays.values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.reshape(-1).setflags(write=True)
+
+
+def test_unknown_split(tmp_path):
+    task = small_task(tmp_path)
+    for find in (task.weeks, task.training_starts, task.evaluation_starts):
+        with pytest.raises(PeerWattError, match=r"unknown split 'tset': did you mean 'test'\?"):
+            find("tset")
+        with pytest.raises(PeerWattError, match="unknown split '3': known: test, train, validat"):
+            find(3)

@@ -49,11 +49,14 @@ def test_csv_without_pv_has_none(tmp_path):
 
 
 def test_weather_flag_knows_only_the_days_before(tmp_path):
-    daily = [4, 4, 1, 4, 4, 4]
-    rows = [f"{day},0,0" for day in daily for _ in range(24)]
-    load = write_csv(tmp_path / "load.csv", rows_of(6))
-    table = read_csv(load, write_csv(tmp_path / "pv.csv", rows), 24)
-    assert table.sunny.tolist() == [1, 1, 1, 0, 1, 1]
+    def flags(*daily):
+        rows = [f"{day},0,0" for day in daily for _ in range(24)]
+        load = write_csv(tmp_path / "load.csv", rows_of(len(daily)))
+        return read_csv(load, write_csv(tmp_path / "pv.csv", rows), 24).sunny.tolist()
+
+    assert flags(4, 4, 1, 4, 4, 4) == [1, 1, 1, 0, 1, 1]
+    assert flags(10, 7, 6, 0) == [1, 1, 1, 0], "yesterday, at least 70 % of the best"
+    assert flags(10, *[5] * 17) == [1, 1, *[0] * 14, 1, 1], "of the 15 days before today"
 
 
 def test_csv_tolerates_byte_order_mark_and_blank_end(tmp_path):
@@ -90,6 +93,14 @@ def test_bad_value_names_file_line_and_home(tmp_path, value, shown):
             assert "expected kWh from 0 to 1000" in text
 
 
+@pytest.mark.parametrize("more", [1, 23])
+def test_lines_beyond_whole_days(tmp_path, more):
+    path = write_csv(tmp_path / "load.csv", rows_of(2) + rows_of()[:more])
+    text = sentence(path)
+    assert f"{path} has {48 + more} lines of energy, {more} too many for 2 whole days" in text
+    assert "expected 24 a day" in text
+
+
 @pytest.mark.parametrize("row", ["1,1", "1,1,1,1", ""])
 def test_ragged_line(tmp_path, row):
     rows = rows_of()
@@ -118,7 +129,7 @@ def test_files_that_are_no_table(tmp_path):
         (b"", "is empty"),
         (b"a,b,c\n", "is empty"),
         (b"\xff\xfe\x00", "UTF-8"),
-        (b"a,b,c\n1,1,1\n", "24 a day"),
+        (b"a,b,c\n1,1,1\n", "1 too many for 0 whole days: expected 24 a day"),
     ):
         path.write_bytes(content)
         assert says in sentence(path)

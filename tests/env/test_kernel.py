@@ -102,8 +102,8 @@ def small_cards(draw):
         if draw(st.booleans()):
             bounds = draw(st.sampled_from([(0.0, 1.0), (0.137, 0.871), (0.5, 0.501)]))
             group["battery"] = {
-                "capacity_kwh": draw(st.sampled_from([0.0003, 0.001, 0.31, 1.7, 6.4])),
-                "power_kw": draw(st.sampled_from([0.0001, 0.013, 0.7, 5.0])),
+                "capacity_kwh": draw(st.sampled_from([0.001, 0.31, 1.7, 6.4])),
+                "power_kw": draw(st.sampled_from([0.003, 0.013, 0.7, 5.0])),
                 "round_trip_efficiency": draw(st.sampled_from([0.11, 0.5, 0.9, 0.97, 1.0])),
                 "lowest": bounds[0],
                 "highest": bounds[1],

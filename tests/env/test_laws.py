@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -451,14 +453,74 @@ def test_other_bad_input(task):
     with pytest.raises(PeerWattError, match="reset mask"):
         market.reset([True])
     for options, says in (
-        ({"num_envs": 0}, "num_envs"),
+        ({"num_envs": 0}, "num_envs 0 must be a whole number, at least 1"),
+        ({"num_envs": 1.5}, "num_envs 1.5 must be"),
+        ({"num_envs": "x"}, "num_envs 'x' must be"),
+        ({"num_envs": True}, "num_envs True must be"),
+        ({"num_envs": None}, "num_envs None must be"),
+        ({"split": "tset"}, "unknown split 'tset': did you mean 'test'"),
+        ({"split": None}, "unknown split 'None'"),
         ({"seed": -1}, "seed"),
         ({"seed": 0.5}, "seed"),
         ({"mechanism": "calll"}, "did you mean 'call'"),
     ):
         with pytest.raises(PeerWattError, match=says):
             VectorMarket(task, **options)
+    assert VectorMarket(task, np.int64(2)).num_envs == 2
     for dtype in (np.int32, np.uint8, np.int64):
         market.step(actions.astype(dtype))
     market.step(actions.tolist())
     market.step(np.asfortranarray(actions))
+
+
+def test_a_task_without_training_windows_is_refused(task):
+    """The kernel draws a window without looking: there must be one."""
+    week = 7 * task.slots_per_day
+    cut = {name: getattr(task.community, name)[: week - 1] for name in ("load", "pv", "retail")}
+    short = replace(task, community=replace(task.community, **cut))
+    for split in SPLITS:
+        with pytest.raises(PeerWattError, match=f"the {split} split of .* has no window of 2 days"):
+            VectorMarket(short, 3, split=split)
+
+
+def test_scenarios_beyond_the_profiles_are_refused(task):
+    last = len(task.community.load) - task.horizon
+
+    def market(start, keys=1):
+        return VectorMarket(task, scenarios=Scenarios(np.ones(keys, np.uint64), np.array(start)))
+
+    for start in ([-1], [last + 1], [2**40], [0.5]):
+        with pytest.raises(PeerWattError, match=f"each start must lie in 0..{last}"):
+            market(start)
+    for start in ([], 0, [0, 1], [[0]]):
+        with pytest.raises(PeerWattError, match="one key and one start"):
+            market(start)
+    list(play(market([last]), task.horizon))
+
+
+def test_what_the_market_reads_is_read_only(task):
+    market = VectorMarket(task, 2)
+    scenarios = evaluation_scenarios(task, "test")
+    for array in (*market.tables, *scenarios, market.action_mask):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+
+
+def test_the_kernel_is_compiled_once():
+    """Writable and read-only arrays are different types to numba: no task may mix them."""
+    code = """if True:
+        import numpy as np
+        from peerwatt.env import VectorMarket, evaluation_scenarios
+        from peerwatt.env.kernel import reset_slots, step_slots
+        from peerwatt.plugins.loader import load_task
+        for name in ("pilot-v1", "fontana-v1"):
+            task = load_task(name)
+            scenarios = evaluation_scenarios(task, "test")
+            for options in ({}, {"num_envs": 3, "mechanism": "call"}, {"scenarios": scenarios}):
+                market = VectorMarket(task, **options)
+                market.reset()
+                market.step(np.zeros((market.num_envs, market.num_agents, 3), np.int64))
+        print(len(reset_slots.signatures), len(step_slots.signatures))
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "1 1\n", result.stderr

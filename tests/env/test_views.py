@@ -139,6 +139,29 @@ def test_spaces_and_masks(task):
             assert all(mask[head][sample[head]] for head in range(3))
 
 
+def test_masks_cannot_be_spoiled(task):
+    env = ParallelMarket(task)
+    _, infos = env.reset()
+    for mask in infos["household_0"]["action_mask"]:
+        with pytest.raises(ValueError, match="read-only"):
+            mask[:] = 0
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            mask.setflags(write=True)
+    again, _ = ParallelMarket(task).reset()
+    assert env.reset(seed=0)[0].keys() == again.keys()
+
+
+def test_bad_arguments_are_one_sentence(task):
+    for split in ("tset", None, 3):
+        with pytest.raises(PeerWattError, match="unknown split"):
+            ParallelMarket(task, split=split)
+        with pytest.raises(PeerWattError, match="unknown split"):
+            peerwatt.gym_vector_env(task, 2, split=split)
+    for num_envs in (0, -1, 1.5, "x", True, None):
+        with pytest.raises(PeerWattError, match=r"num_envs .* must be a whole number"):
+            peerwatt.gym_vector_env(task, num_envs)
+
+
 def test_bad_actions_change_nothing(task):
     env = ParallelMarket(task)
     zero = np.zeros(3, np.int64)

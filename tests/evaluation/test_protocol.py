@@ -1,10 +1,18 @@
 """Evaluation of policies: anchors, common random numbers, bounds."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from peerwatt.env import VectorMarket
+from peerwatt.env.records import slot_batch
+from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS, Evaluator
+from peerwatt.evaluation.metrics import entry_score, welfare
+from peerwatt.evaluation.protocol import play
+from peerwatt.fairness import feasible, score_slots
 from peerwatt.plugins.loader import load_task
 from peerwatt_algorithms.grid_only import GridOnly
 from peerwatt_algorithms.mid_quote import MidQuote
@@ -94,3 +102,66 @@ def test_metrics_are_complete_and_consistent(played):
         )
     cycles = out["SelfConsumption"].metrics["battery_cycles"]
     assert (cycles > 0).all() if task.community.has_storage else np.isnan(cycles).all()
+
+
+def test_scores_are_means_over_all_slots(played):
+    """An episode weighs as much as its slots in which the score is defined."""
+    task, evaluator, nvec, out = played
+    market = VectorMarket(task, scenarios=evaluator.scenarios)
+    record = play(market, ZeroIntelligence(nvec=nvec), np.random.default_rng([1, 0xE7A1]))
+    slots = slot_batch(task, market.tables.ticks, record)
+    evaluation = out["ZeroIntelligence"]
+    for name, score in score_slots(slots)._asdict().items():
+        known = np.isfinite(score)
+        expected = np.average(score[known], weights=feasible(slots)[known])
+        assert evaluation.score(name) == pytest.approx(expected, rel=1e-12), name
+    defined = evaluation.metrics["fbs_kwh"]
+    assert defined.sum() == feasible(slots)[np.isfinite(score_slots(slots).fbs)].sum()
+    assert (defined <= evaluation.metrics["feasible_kwh"]).all()
+    coarse = {name: evaluation.metrics[name] for name in ("fbs", "feasible_kwh")}
+    assert entry_score(coarse, "fbs") != pytest.approx(evaluation.score("fbs"), rel=1e-9)
+    with pytest.raises(PeerWattError, match=r"unknown metric 'loser': did you mean 'losers'\?"):
+        evaluation.score("loser")
+
+
+def test_a_lone_seller_weighs_nothing_in_fbs():
+    metrics = {"fbs": [0.2, 0.8, None], "feasible_kwh": [9.0, 1.0, 5.0], "fbs_kwh": [1.0, 1.0, 0.0]}
+    assert entry_score(metrics, "fbs") == pytest.approx(0.5)
+    old = {name: metrics[name] for name in ("fbs", "feasible_kwh")}
+    assert entry_score(old, "fbs") == pytest.approx(0.26), "without fbs_kwh"
+    assert entry_score({"fbs": metrics["fbs"]}, "fbs") == pytest.approx(0.5), "without weights"
+    arrays = {name: np.array(values, float) for name, values in metrics.items()}
+    assert entry_score(arrays, "fbs") == entry_score(metrics, "fbs")
+    for undefined in ([None, math.nan, None], [0.5, None, None]):
+        weights = {"feasible_kwh": [0.0, 1.0, 1.0]}
+        assert entry_score({"ftg": undefined, **weights}, "ftg") is None
+    assert entry_score({}, "ftg") is None
+
+
+def test_welfare_is_a_ratio_of_sums(played):
+    assert welfare([9.0, 17.0], [10.0, 20.0], [8.0, 14.0]) == pytest.approx(4 / 8)
+    assert welfare([10.0, 20.0], [10.0, 20.0], [8.0, 14.0]) == 0.0
+    assert welfare([8.0, 14.0], [10.0, 20.0], [8.0, 14.0]) == 1.0
+    for least in ([10.0, 20.0], [10.0, 20.0 - 1e-12], [11.0, 21.0], [None, 1.0], [math.nan, 1.0]):
+        assert welfare([10.0, 20.0], [10.0, 20.0], least) is None
+    assert welfare([None, 20.0], [10.0, 20.0], [8.0, 14.0]) is None
+    evaluation = played[3]["MidQuote"]
+    assert math.isnan(replace(evaluation, oracle_cost=evaluation.grid_cost).welfare)
+
+
+def test_a_policy_cannot_spoil_the_environment(played):
+    task, evaluator, nvec, _ = played
+    seen = []
+
+    class Vandal(Uniform):
+        def act(self, observations, action_mask, generator):
+            for array in (observations, action_mask):
+                with pytest.raises(ValueError, match="read-only"):
+                    array[:] = 0
+            seen.append(observations.copy())
+            return super().act(observations, action_mask, generator)
+
+    market = VectorMarket(task, scenarios=evaluator.scenarios)
+    play(market, Vandal(nvec), np.random.default_rng(0))
+    assert len(seen) == task.horizon and all(array.any() for array in seen)
+    assert market.reset().flags.writeable, "only the view is read-only"

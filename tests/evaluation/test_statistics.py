@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
 from peerwatt.evaluation.statistics import (
+    MIN_RUNS,
     Interval,
     bootstrap_difference,
     bootstrap_iqm,
@@ -16,7 +17,7 @@ from peerwatt.evaluation.statistics import (
 )
 
 NORMAL = np.random.default_rng(7).normal(size=10)
-samples = st.lists(st.integers(-5, 5), min_size=2, max_size=8)
+samples = st.lists(st.integers(-5, 5), min_size=5, max_size=8)
 
 
 def rng(seed=0):
@@ -38,44 +39,61 @@ def test_iqm_by_hand():
     assert np.isnan(iqm([1, np.nan, 2, 3]))
 
 
-def test_bootstrap_of_two_runs_by_hand():
-    # Resamples of {0, 1} have the mean 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
-    assert bootstrap_iqm([0, 1], rng()) == Interval(0.5, 0, 1)
-    assert bootstrap_iqm([0, 1], rng(), confidence=0.4) == Interval(0.5, 0.5, 0.5)
+def test_bootstrap_of_five_runs_by_hand():
+    # k ones among 5 draws of {0, 0, 0, 0, 1}, k ~ Bin(5, 1/5); the mean of the middle three is 0
+    # for k < 2, 1/3 for k = 2, 2/3 for k = 3: P(0) = 0.737, P(<= 1/3) = 0.942, P(<= 2/3) = 0.993.
+    runs = [0, 0, 0, 0, 1]
+    assert bootstrap_iqm(runs, rng(), confidence=0.95) == pytest.approx((0, 0, 2 / 3))
+    assert bootstrap_iqm(runs, rng(), confidence=0.8) == pytest.approx((0, 0, 1 / 3))
+    assert bootstrap_iqm(runs, rng(), confidence=0.4) == Interval(0, 0, 0)
 
 
-def test_bootstrap_of_four_runs_by_hand():
-    # k ones among 4 draws of {0, 0, 0, 1}, k ~ Bin(4, 1/4); the mean of the middle two is 0 for
-    # k < 2, 1/2 for k = 2, 1 above: P(0) = 0.738, P(<= 1/2) = 0.949.
-    assert bootstrap_iqm([0, 0, 0, 1], rng(), confidence=0.95) == Interval(0, 0, 1)
-    assert bootstrap_iqm([0, 0, 0, 1], rng(), confidence=0.8) == Interval(0, 0, 0.5)
-    assert bootstrap_iqm([0, 0, 0, 1], rng(), confidence=0.4) == Interval(0, 0, 0)
+def test_bootstrap_of_six_runs_by_hand():
+    # k ~ Bin(6, 1/2); the mean of the middle four is (k - 1) / 4, cut off at 0 and 1, and at most
+    # 0, 1/4, 1/2, 3/4 with chance 0.109, 0.344, 0.656, 0.891.
+    runs = [0, 0, 0, 1, 1, 1]
+    assert bootstrap_iqm(runs, rng()) == Interval(0.5, 0, 1)
+    assert bootstrap_iqm(runs, rng(), confidence=0.4) == Interval(0.5, 0.25, 0.75)
 
 
-def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
-    draws = rng(1).normal(loc=3.0, size=(300, 20))
-    intervals = [bootstrap_iqm(runs, rng(k), resamples=500) for k, runs in enumerate(draws)]
+@pytest.mark.parametrize(("runs", "nominal"), [(5, 0.90), (10, 0.94), (20, 0.95)])
+def test_bootstrap_covers_the_truth_about_as_often_as_documented(runs, nominal):
+    draws = rng(1).normal(loc=3.0, size=(300, runs))
+    intervals = [bootstrap_iqm(run, rng(k), resamples=500) for k, run in enumerate(draws)]
     covered = np.mean([low <= 3.0 <= high for _, low, high in intervals])
-    assert 0.88 <= covered <= 0.98
+    assert abs(covered - nominal) < 0.05  # three standard errors
 
 
-def test_one_run_has_no_interval():
-    for interval in (
-        bootstrap_iqm([0.4], rng()),
-        bootstrap_difference([0.4], [0, 0], rng()),
-        bootstrap_difference([0.4, 0.4], [0], rng()),
-    ):
-        assert interval.estimate == 0.4
-        assert np.isnan(interval.low) and np.isnan(interval.high)
-    assert probability_of_improvement([1], [0], rng())[0] == 1
-    assert np.isnan(probability_of_improvement([1], [0], rng())[1])
+def no_interval(interval):
+    return np.isnan(interval.low) and np.isnan(interval.high)
+
+
+@pytest.mark.parametrize("runs", range(1, MIN_RUNS))
+def test_few_runs_have_an_estimate_but_no_interval(runs):
+    few = NORMAL[:runs]
+    assert no_interval(bootstrap_iqm(few, rng()))
+    assert bootstrap_iqm(few, rng()).estimate == iqm(few)
+    for a, b in ((few, NORMAL), (NORMAL, few)):
+        assert no_interval(bootstrap_difference(a, b, rng()))
+        assert bootstrap_difference(a, b, rng()).estimate == pytest.approx(iqm(a) - iqm(b))
+        assert no_interval(probability_of_improvement(a, b, rng()))
+    assert probability_of_improvement(few + 9, NORMAL, rng()).estimate == 1
+    assert no_interval(bootstrap_iqm([0.3] * runs, rng()))  # equal runs are no exception
+    assert no_interval(bootstrap_iqm(np.ones((runs, 7)), rng()))  # nor do tasks stand for runs
+    assert ranks({"few": few + 9, "all": NORMAL}, rng()) == {"few": None, "all": 1}
+
+
+def test_enough_runs_have_an_interval():
+    _, low, high = bootstrap_iqm(NORMAL[:MIN_RUNS], rng())
+    assert low < high
+    assert ranks({"enough": NORMAL[:MIN_RUNS] + 9, "all": NORMAL}, rng()) == {"enough": 1, "all": 2}
 
 
 def test_equal_runs_have_an_interval_without_width():
     assert bootstrap_iqm([0.3] * 5, rng()) == pytest.approx((0.3, 0.3, 0.3))
-    assert bootstrap_difference([2, 2], [1, 1, 1], rng()) == Interval(1, 1, 1)
-    assert probability_of_improvement([1, 1], [1, 1], rng()) == Interval(0.5, 0.5, 0.5)
-    assert probability_of_improvement([2, 3], [0, 1], rng()) == Interval(1, 1, 1)
+    assert bootstrap_difference([2] * 5, [1] * 6, rng()) == Interval(1, 1, 1)
+    assert probability_of_improvement([1] * 5, [1] * 5, rng()) == Interval(0.5, 0.5, 0.5)
+    assert probability_of_improvement([2, 3, 2, 3, 2], [0, 1] * 3, rng()) == Interval(1, 1, 1)
 
 
 def test_a_failed_run_is_not_hidden():
@@ -155,7 +173,7 @@ def test_ranks_are_shared_where_entries_cannot_be_told_apart():
     assert ranks(entries, rng()) == {"best": 1, "a": 2, "b": 2, "worst": 4}
     assert list(ranks(entries, rng())) == list(entries)
     assert ranks({"alone": NORMAL}, rng()) == {"alone": 1}
-    assert ranks({"one": [1, 1], "two": [1, 1], "three": [2, 2]}, rng()) == {
+    assert ranks({"one": [1] * 5, "two": [1] * 5, "three": [2] * 5}, rng()) == {
         "one": 2,
         "two": 2,
         "three": 1,

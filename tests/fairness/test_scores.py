@@ -4,7 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slot_batches import FEED_IN, MIDDLE, RETAIL, Trade, batches, join, single_slots, slot
 
+from peerwatt.env import VectorMarket, evaluation_scenarios
+from peerwatt.env.records import slot_batch
 from peerwatt.fairness import FairnessScores, feasible, jain, score_slots
+from peerwatt.plugins.loader import load_task
 
 HOUSEHOLD_AXES = ("surplus", "deficit", "offered", "demanded")
 HOUSEHOLD_AXES += ("sold", "bought", "received", "paid")
@@ -95,11 +98,45 @@ def test_turnover_is_no_merit():
     assert dear["fbs"] == cheap["fbs"]
 
 
-def test_withholding_does_not_look_fair():
-    slots = slot([2, 2, -4], [Trade(0, 2, 1, MIDDLE), Trade(1, 2, 1, MIDDLE)])
-    withheld = slots._replace(offered=slots.sold, demanded=slots.bought)
-    assert score_slots(withheld).ftg[0] == 0.5
-    equal(score_slots(withheld), score_slots(slots))
+# Withholding: FTG and FTB see it, FPP and FBS judge the trade that happened.
+
+
+def test_withholding_in_a_hand_worked_slot():
+    net = [2, 2, -4]
+    honest = scores_of(net, [Trade(0, 2, 2, MIDDLE), Trade(1, 2, 2, MIDDLE)])
+    both = scores_of(net, [Trade(0, 2, 1, MIDDLE), Trade(1, 2, 1, MIDDLE)])
+    one = scores_of(net, [Trade(0, 2, 1, MIDDLE), Trade(1, 2, 2, MIDDLE)])
+    assert honest == pytest.approx({"ftg": 1, "fbs": 1, "fpp": 1, "ftb": 0.5})
+    assert both == pytest.approx({"ftg": 0.5, "fbs": 1, "fpp": 1, "ftb": 0.25})
+    assert one == pytest.approx({"ftg": 0.75, "fbs": 0.9, "fpp": 1, "ftb": 0.375})
+
+
+@pytest.mark.parametrize("mechanism", ["cda", "call"])
+def test_withholding_in_the_market(mechanism):
+    """Everyone quotes at the middle, first all there is, then half of it, on the same days."""
+    task = load_task("pilot-v1")
+    market = VectorMarket(task, scenarios=evaluation_scenarios(task, "test"), mechanism=mechanism)
+
+    def played(quantity):
+        actions = np.zeros((market.num_envs, market.num_agents, 3), np.int64)
+        actions[..., :2] = market.action_nvec[0] // 2, quantity
+        market.reset()
+        ticks = market.tables.ticks
+        return join([slot_batch(task, ticks, market.step(actions).slot) for _ in range(24)])
+
+    honest, withheld = played(2), played(1)
+    np.testing.assert_array_equal(withheld.surplus, honest.surplus)
+    np.testing.assert_array_equal(withheld.deficit, honest.deficit)
+    assert 0.4 < withheld.offered.sum() / honest.offered.sum() <= 0.5
+    assert withheld.sold.sum() < honest.sold.sum()
+    before, after = score_slots(honest), score_slots(withheld)
+    weight = feasible(honest)
+    traded = (withheld.volume > 0) & (honest.volume > 0)
+    assert (weight > 0).sum() > 100 and traded.sum() > 100
+    assert (before.ftg[weight > 0] == 1).all()
+    assert (after.ftg[weight > 0] < 1).all()
+    assert (after.ftb[weight > 0] < before.ftb[weight > 0]).all()
+    np.testing.assert_allclose(after.fpp[traded], before.fpp[traded])
 
 
 def test_weighing_by_feasible_energy_gives_the_traded_share():

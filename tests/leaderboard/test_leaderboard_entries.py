@@ -6,6 +6,7 @@ import pytest
 from leaderboard_factory import make_result, write_result
 
 from peerwatt.errors import PeerWattError
+from peerwatt.evaluation import METRICS
 from peerwatt.runs import store
 from peerwatt.runs.entries import read_boards, short_count
 
@@ -84,6 +85,26 @@ def test_text_that_is_no_json(tmp_path):
     assert "Invalid JSON" in str(error.value)
 
 
+UNIT = ("ftg", "fbs", "fpp", "ftb", "feasible_share", "losers", "price_qoe")
+
+
+def score(record, name, value):
+    record["test"]["metrics"][name] = [None, value]
+
+
+def cheaper(record, episode, cost):
+    """Change the cost of an episode such that the savings still add up to it."""
+    test = record["test"]
+    test["cost"][episode] = cost
+    test["savings"][episode] = [(test["grid_cost"][episode] - cost) / 2] * 2
+
+
+def dearer(record, episode, cost, optimum):
+    """Raise cost and optimum of an episode above grid-only."""
+    cheaper(record, episode, cost)
+    record["test"]["oracle_cost"][episode] = optimum
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -98,6 +119,19 @@ def test_text_that_is_no_json(tmp_path):
         (lambda r: r["test"]["savings"][1].pop(), "test.savings.1"),
         (lambda r: r["households"].pop(), "households"),
         (lambda r: r["test"].update(episodes=0), "test.episodes"),
+        (lambda r: r.update(agent_steps=1_000_001), "agent_steps"),
+        (lambda r: r.update(agent_steps=-1), "agent_steps"),
+        (lambda r: r["test"]["oracle_cost"].__setitem__(1, 17.1), "test.cost.1"),
+        (lambda r: cheaper(r, 1, 13.999), "test.cost.1"),
+        (lambda r: dearer(r, 0, 10.5, 10.2), "test.grid_cost.0"),
+        (lambda r: r["test"]["cost"].__setitem__(0, 8.999), "test.savings.0"),
+        (lambda r: r["test"]["savings"][1].__setitem__(0, -1.5), "test.savings.1"),
+        (lambda r: r["test"]["grid_bills"][0].__setitem__(1, 5.001), "test.grid_bills.0"),
+        (lambda r: r["test"]["metrics"].update(wealth=[1.0, 1.0]), "test.metrics.wealth"),
+        *((lambda r, name=name: score(r, name, 1.001), f"test.metrics.{name}.1") for name in UNIT),
+        *((lambda r, name=name: score(r, name, -0.001), f"test.metrics.{name}.1") for name in UNIT),
+        (lambda r: score(r, "feasible_kwh", -1.0), "test.metrics.feasible_kwh.1"),
+        (lambda r: score(r, "volume_kwh", -1.0), "test.metrics.volume_kwh.1"),
     ],
 )
 def test_bad_fields_are_named_with_their_file(tmp_path, change, field):
@@ -109,6 +143,32 @@ def test_bad_fields_are_named_with_their_file(tmp_path, change, field):
         read_boards(tmp_path)
     assert str(error.value).startswith(f"{path}: {field}")
     assert "\n" not in str(error.value)
+
+
+def test_what_rounding_makes_of_the_truth_is_accepted(tmp_path):
+    result = make_result(
+        cost=[8.0 - 2e-6, 14.0],  # a solver's optimum may be a little too high
+        savings=[[1.0 + 1e-6, 1.0], [2.0, 4.0]],
+        metrics={"ftg": [1.0 + 1e-12, None], "price_qoe": [-1e-16, 1.0], "mean_price": [-0.1, 9.0]},
+    )
+    write_result(tmp_path, result)
+    assert labels(tmp_path) == ["ippo"]
+
+
+def test_every_metric_of_the_harness_is_accepted_and_none_is_required(tmp_path):
+    write_result(tmp_path, make_result("all", metrics={key: [0.5, None] for key in METRICS}))
+    write_result(tmp_path, make_result("none", metrics={}))
+    assert labels(tmp_path) == ["all", "none"]
+
+
+def test_the_budget_tells_scripted_traders_from_learners(tmp_path):
+    write_result(tmp_path, make_result("own-env", budget=1_000_000, agent_steps=0))
+    write_result(tmp_path, make_result("zi-c", budget=0))
+    (board,) = read_boards(tmp_path)
+    assert {entry.label: entry.scripted for entry in board.entries} == {
+        "own-env": False,
+        "zi-c": True,
+    }
 
 
 def test_infinite_numbers_are_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Numbers of the page against values worked by hand."""
 
+import math
+
 import pytest
 from leaderboard_factory import make_result, write_result
 
@@ -66,7 +68,7 @@ def test_missing_and_undefined_metrics():
 
 def test_ranks_are_shared_by_what_cannot_be_told_apart(tmp_path):
     for seed in range(5):
-        for algorithm, cost in (("a", 12.0), ("b", 12.0), ("c", 15.0), ("d", 19.0)):
+        for algorithm, cost in (("a", 15.0), ("b", 15.0), ("c", 17.0), ("d", 19.0)):
             noise = 0.0 if algorithm == "a" else 0.1 * ((seed * 7 + ord(algorithm)) % 5 - 2)
             write_result(tmp_path, make_result(algorithm, seed=seed, cost=[9.0, cost + noise]))
     ranked = rows(tmp_path)
@@ -74,23 +76,33 @@ def test_ranks_are_shared_by_what_cannot_be_told_apart(tmp_path):
     assert {row.entry.label for row in ranked[:2]} == {"a", "b"}
 
 
-def test_a_single_seed_has_no_rank_and_comes_last(tmp_path):
-    write_result(tmp_path, make_result("lonely", cost=[8.0, 14.0]))
-    for seed in range(3):
+def test_few_seeds_have_no_rank_and_come_last(tmp_path):
+    for seed in range(5):
+        if seed < 4:
+            write_result(tmp_path, make_result("hasty", seed=seed, cost=[8.0, 14.0]))
         write_result(tmp_path, make_result("steady", seed=seed))
     first, last = rows(tmp_path)
     assert (first.entry.label, first.rank) == ("steady", 1)
-    assert (last.entry.label, last.rank) == ("lonely", None)
+    assert (last.entry.label, last.rank) == ("hasty", None)
     assert last.interval(WELFARE).estimate == pytest.approx(1.0)
+    assert math.isnan(last.interval(WELFARE).low)
 
 
 def test_iqm_over_seeds(tmp_path):
-    for seed, cost in enumerate([10.0, 16.0, 17.0, 20.0]):  # the outer two are cut off
+    for seed, cost in enumerate([14.5, 16.0, 16.5, 17.0, 20.0]):  # the outer two are cut off
         write_result(tmp_path, make_result(seed=seed, cost=[9.0, cost]))
     (row,) = rows(tmp_path)
     interval = row.interval(WELFARE)
-    assert interval.estimate == pytest.approx((5 + 4) / 2 / 8)
+    assert interval.estimate == pytest.approx((5 + 4.5 + 4) / 3 / 8)
     assert interval.low < interval.estimate < interval.high
+
+
+def test_a_scripted_trader_has_a_curve_of_one_point(tmp_path):
+    for seed in range(5):
+        write_result(tmp_path, make_result("zi-c", seed=seed, budget=0, curve=[(0, 0.3)]))
+    (row,) = rows(tmp_path)
+    assert row.curve.steps == (0.0,)
+    assert row.curve.intervals == ((0.3, 0.3, 0.3),)
 
 
 def test_curves_of_seeds_with_other_steps(tmp_path):
@@ -102,7 +114,7 @@ def test_curves_of_seeds_with_other_steps(tmp_path):
 
 
 def test_same_results_same_numbers(tmp_path):
-    for seed, cost in enumerate([10.0, 16.0, 17.0]):
+    for seed, cost in enumerate([14.0, 15.0, 16.0, 17.0, 18.0]):
         write_result(tmp_path, make_result(seed=seed, cost=[9.0, cost]))
     one = rows(tmp_path)[0].interval(WELFARE)
     write_result(tmp_path, make_result("rival"))

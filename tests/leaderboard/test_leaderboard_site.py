@@ -66,7 +66,7 @@ def community(algorithm, cost, critic="none", curve=None, budget=1_000_000):
         make_result(
             algorithm, critic, seed, cost=[9.0, cost + 0.01 * seed], curve=curve, budget=budget
         )
-        for seed in range(3)
+        for seed in range(5)
     ]
 
 
@@ -74,20 +74,20 @@ CURVE = [(0, 0.1), (500_000, 0.4), (1_000_000, 0.5)]
 
 
 def test_the_table_shows_the_numbers(built, capsys):
-    text = built(*[make_result(seed=seed) for seed in range(3)], *community("zi-c", 19.0, budget=0))
+    text = built(*[make_result(seed=seed) for seed in range(5)], *community("zi-c", 19.0, budget=0))
     row = Page(text).cells[0]
     assert row[:3] == ["1", "ippo", "none"]
     assert row[3] == "0.500all seeds equal"
     assert row[4:12] == ["0.62", "0.80", "0.85", "0.40", "13.3", "13.3", "0.0", "−10.0"]
-    assert row[12:14] == ["3", "1M"]
+    assert row[12:14] == ["5", "1M"]
     assert Page(text).cells[1][13] == "scripted"
     printed = capsys.readouterr().out
-    assert "2 entries (6 runs) on 1 tasks" in printed
+    assert "2 entries (10 runs) on 1 tasks" in printed
     assert "site/index.html" in printed
 
 
 def test_ties_share_a_rank(built):
-    text = built(*community("a", 12.0), *community("b", 12.0), *community("c", 18.0))
+    text = built(*community("a", 15.0), *community("b", 15.0), *community("c", 18.0))
     assert [cells[0] for cells in Page(text).cells[:3]] == ["1=", "1=", "3"]
     assert "lead and cannot be told apart." in text
 
@@ -95,18 +95,31 @@ def test_ties_share_a_rank(built):
 def test_undefined_values_are_dashes(built):
     metrics = {"ftg": [None, None], "fbs": [0.5, 0.5]}
     row = Page(built(make_result(metrics=metrics))).cells[0]
-    assert row[0] == "–"  # a single seed is not ranked
+    assert row[0] == "–"
     assert row[3] == "0.500no interval"
     assert row[4:8] == ["–", "0.50", "–", "–"]
     assert row[11] == "–"
 
 
+def test_few_seeds_are_shown_without_interval_and_rank(built):
+    few = [make_result("hasty", seed=seed, cost=[9.0, 15.0], curve=CURVE) for seed in range(4)]
+    text = built(*few, *community("a", 16.0), *community("b", 17.0))
+    rows = Page(text).cells
+    assert [cells[:2] for cells in rows[:3]] == [["1", "a"], ["2", "b"], ["–", "hasty"]]
+    assert rows[2][3] == "0.750no interval"
+    assert "not ranked: at least 5 seeds are needed" in text
+    assert " leads the ranked entries." in text
+    assert 'class="band"' not in text
+
+
 @pytest.mark.parametrize("budget", [0, 1_000_000])
 def test_pages_of_little(built, budget):
-    text = built(make_result(budget=budget, metrics={}, oracle_cost=[10.0, 20.0]))
+    text = built(
+        make_result(budget=budget, metrics={}, cost=[10.0, 20.0], oracle_cost=[10.0, 20.0])
+    )
     assert Page(text).cells[0][3] == "–"
     assert "undefined for every entry" in text
-    assert "No learner has entered" in text
+    assert "No learning curve has been recorded" in text
 
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}&amp;"
@@ -124,7 +137,6 @@ def test_hostile_names_are_escaped(built, tmp_path):
             options={HOSTILE: HOSTILE},
             command=HOSTILE,
             curve=CURVE,
-            metrics={HOSTILE: [1.0, 2.0]},
             content_hash="../../up",
             config_hash="../../up",
         ).model_copy(update={"created_utc": HOSTILE})
@@ -148,7 +160,7 @@ def test_hostile_names_are_escaped(built, tmp_path):
 
 
 def test_the_page_loads_nothing(built):
-    text = built(*community("ippo", 12.0, "rule", CURVE), *community("zi-c", 18.0, budget=0))
+    text = built(*community("ippo", 15.0, "rule", CURVE), *community("zi-c", 18.0, budget=0))
     page = Page(text)
     for tag, attrs in page.elements:
         assert "src" not in attrs, tag
@@ -173,8 +185,8 @@ def test_the_policy_allows_exactly_the_own_style_and_script(built):
 
 def test_addresses_on_the_page_exist(built, tmp_path):
     text = built(
-        *community("ippo", 12.0, "rule", CURVE),
-        *community("ippo", 12.5, "none", CURVE),
+        *community("ippo", 15.0, "rule", CURVE),
+        *community("ippo", 15.5, "none", CURVE),
         *community("zi-c", 18.0, budget=0),
     )
     page = Page(text)
@@ -191,7 +203,7 @@ def test_addresses_on_the_page_exist(built, tmp_path):
 
 
 def test_charts_show_bands_lines_and_both_anchors(built):
-    text = built(*community("ippo", 12.0, "rule", CURVE), *community("zi-c", 18.0, budget=0))
+    text = built(*community("ippo", 15.0, "rule", CURVE), *community("zi-c", 18.0, budget=0))
     assert text.count('class="curve"') == 1
     assert text.count('class="reference"') == 1
     assert "zi-c (test)" in text  # no validation was recorded for it
@@ -200,14 +212,38 @@ def test_charts_show_bands_lines_and_both_anchors(built):
     assert text.count('class="point ') == 5 * 2  # five fairness measures, two entries
 
 
+def test_a_scripted_trader_is_a_level_line_on_validation(built):
+    text = built(
+        *community("ippo", 15.0, "rule", CURVE),
+        *community("zi-c", 18.0, curve=[(0, 0.25)], budget=0),
+    )
+    (line,) = re.findall(r'<line ([^>]*class="reference"[^>]*)>', text)
+    heights = dict(re.findall(r'(y[12])="([\d.]+)"', line))
+    assert heights["y1"] == heights["y2"]
+    assert "zi-c (test)" not in text
+    assert "level grey lines = scripted traders" in text
+
+
+def test_a_learner_of_uncounted_steps_is_a_point_among_the_curves(built):
+    uncounted = make_result("own-env", budget=1_000_000, agent_steps=0, curve=[(0, 0.4)])
+    text = built(*community("ippo", 15.0, "rule", CURVE), uncounted)
+    assert 'class="reference"' not in text
+    assert text.count('class="curve"') == 2  # the one of a single point is only its marker
+    assert [cells[13] for cells in Page(text).cells[:2]] == ["1M", "1M"]
+
+
+def test_a_point_alone_is_no_learning_curve(built):
+    assert "No learning curve has been recorded" in built(make_result(curve=[(0, 0.4)]))
+
+
 def test_data_files(built, tmp_path):
-    built(*community("ippo", 12.0, "rule"), *community("=zi-c", 18.0, budget=0))
+    built(*community("ippo", 15.0, "rule"), *community("=zi-c", 18.0, budget=0))
     data = tmp_path / "site" / "data"
     table = json.loads((data / "pilot-v1.json").read_text())
     assert table["task"]["name"] == "pilot-v1"
     first, second = table["entries"]
-    assert (first["rank"], first["label"], first["seeds"]) == (1, "ippo + rule", [0, 1, 2])
-    assert first["values"]["welfare"]["seeds"][0] == pytest.approx(9 / 8)
+    assert (first["rank"], first["label"], first["seeds"]) == (1, "ippo + rule", [0, 1, 2, 3, 4])
+    assert first["values"]["welfare"]["seeds"][0] == pytest.approx(6 / 8)
     with (data / "pilot-v1.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["algorithm"] for row in rows] == ["ippo", "'=zi-c"]
@@ -218,7 +254,7 @@ def test_data_files(built, tmp_path):
 
 
 def test_same_results_same_page(built, tmp_path):
-    one = built(*community("ippo", 12.0, "rule", CURVE))
+    one = built(*community("ippo", 15.0, "rule", CURVE))
     build(tmp_path / "runs", tmp_path / "other")
     assert (tmp_path / "other" / "index.html").read_text() == one
 
@@ -258,7 +294,7 @@ def test_bad_results_write_nothing(tmp_path):
 def test_a_folder_of_something_else_is_not_replaced(built, tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "thesis.tex").write_text("ten years of work")
-    with pytest.raises(PeerWattError, match="no page built by PeerWatt"):
+    with pytest.raises(PeerWattError, match=r"holds thesis\.tex, which is of no page"):
         built(make_result())
     assert (tmp_path / "site" / "thesis.tex").exists()
     with pytest.raises(PeerWattError, match="holds the results themselves"):
@@ -266,6 +302,41 @@ def test_a_folder_of_something_else_is_not_replaced(built, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PeerWattError, match="is a file"):
         build(tmp_path / "runs", tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["CNAME", "data/notes.csv", "data/pilot-v1-ippo/thesis.tex"])
+def test_what_was_put_beside_a_page_is_not_lost(built, tmp_path, name):
+    before = built(make_result())
+    (tmp_path / "site" / name).write_text("mine")
+    with pytest.raises(PeerWattError, match=re.escape(f"holds {name}, ")):
+        built(make_result("new"))
+    assert (tmp_path / "site" / name).read_text() == "mine"
+    assert (tmp_path / "site" / "index.html").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
+
+
+def test_what_is_put_there_while_the_page_is_built_is_not_lost(built, tmp_path, monkeypatch):
+    before = built(make_result())
+    write_data = site._write_data
+
+    def slowly(*arguments):
+        (tmp_path / "site" / "thesis.tex").write_text("mine")
+        write_data(*arguments)
+
+    monkeypatch.setattr(site, "_write_data", slowly)
+    with pytest.raises(PeerWattError, match=r"thesis\.tex"):
+        built(make_result("new"))
+    assert (tmp_path / "site" / "index.html").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "site"]
+
+
+def test_a_link_to_a_page_stays_a_link(built, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "site").symlink_to(tmp_path / "real")
+    built(make_result())
+    assert "new" in built(make_result("new"))
+    assert (tmp_path / "site").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["real", "runs", "site"]
 
 
 def test_the_hook_names_the_command():

@@ -51,7 +51,7 @@ def test_a_stranger_is_listed_without_importing_what_it_brings(install):
     registry = install(entry("acme", plugin(peerwatt_algorithms=[algorithm("acme-trader")])))
     found = registry()["algorithm"]["acme-trader"]
     assert (found.distribution, found.version) == ("acme", "1.2")
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(PeerWattError, match="needs the module 'nowhere'"):
         found.spec.load()
 
 

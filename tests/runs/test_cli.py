@@ -75,6 +75,17 @@ def test_list_names_what_is_installed_and_who_brought_it(cli):
         ("run --task pilot-v1 --algorithm ippo --budget=-4", "--budget '-4'"),
         ("run --task pilot-v1 --algorithm zi-c --seeds 0", "--seeds 0"),
         ("run --task nowhere.toml --algorithm zi-c", "cannot read task card nowhere.toml"),
+        ("run --task pilot-v1 --algorithm ippo --algorithm.num-envs 0", "num_envs 0 must be at"),
+        (
+            "run --task pilot-v1 --algorithm ippo --algorithm.clip=-1",
+            "clip -1.0 must be a positive",
+        ),
+        ("run --task pilot-v1 --algorithm ippo --algorithm.gamma 2", "gamma 2.0 must be a number"),
+        ("run --task pilot-v1 --algorithm ippo --algorithm.hidden 0", "hidden (0,) must be widths"),
+        ("run --task pilot-v1 --algorithm ippo --budget 100 --seeds 1", "less than one rollout"),
+        ("run --task pilot-v1 --algorithm zi-c --workers 0", "--workers 0"),
+        ("run --task pilot-v1 --algorithm ippo --validations=-5", "--validations -5"),
+        ("bench quick --seeds 0", "--seeds 0"),
         ("rum", "unknown command 'rum': did you mean 'run'?"),
         ("bench quik", "unknown suite 'quik': did you mean 'quick'?"),
         ("evaluate nowhere", "cannot be read"),
@@ -156,9 +167,45 @@ def test_ippo_learns_something_and_the_same_seed_gives_the_same_bytes(cli):
     assert rows[-1]["agent_steps"] == result.agent_steps and "entropy" in rows[0]
 
 
+def test_run_without_arguments_says_what_is_missing(cli):
+    code, _, err = cli("run")
+    assert code == 2 and "--task" in err and "Traceback" not in err
+
+
+def test_evaluate_tells_a_difference_and_a_foreign_policy(cli):
+    words = ("run", "--task", "pilot-v1", "--algorithm", "zi-c", "--seeds", "1")
+    assert cli(*words)[0] == 0
+    (folder,) = folders("runs")
+    record = folder / "result.json"
+    text = record.read_text()
+    seed = '"seed": 0'
+    assert seed in text
+    record.write_text(text.replace(seed, '"seed": 1'))
+    code, out, _ = cli("evaluate", record)
+    assert code == 1 and "DIFFERS" in out
+    record.write_text(text)
+    (folder / "policy.json").write_text('{"rule": "ZeroIntelligence", "nvec": [11, 3, 8]}')
+    code, _, err = cli("evaluate", folder)
+    assert code in (1, 2) and "Traceback" not in err
+    record.write_text(text[:100])
+    code, _, err = cli(*words)
+    assert code == 2 and "--again" in err
+
+
+def test_the_command_in_the_result_is_quoted(cli, tmp_path):
+    import shlex
+
+    from peerwatt.runs.config import RunConfig, command_of, resolve
+
+    config = RunConfig(task="pilot-v1", algorithm="ippo", validations=3, mechanism="call")
+    words = shlex.split(command_of(resolve(config)))
+    assert words[:4] == ["peerwatt", "run", "--task", "pilot-v1"]
+    assert words[-6:] == ["--first-seed", "0", "--budget", "2000000", "--validations", "3"]
+
+
 def test_compare_tells_two_entries_apart(cli):
     for algorithm in ("zi-c", "mid-quote"):
-        words = ("run", "--task", "pilot-v1", "--algorithm", algorithm, "--seeds", "3")
+        words = ("run", "--task", "pilot-v1", "--algorithm", algorithm, "--seeds", "5")
         assert cli(*words, "--workers", "1")[0] == 0
     zi, mid = (next(Path("runs/pilot-v1").glob(f"{name}--*")) for name in ("zi-c", "mid-quote"))
     code, out, _ = cli("compare", zi, mid)

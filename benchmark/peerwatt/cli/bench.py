@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from peerwatt.cli.options import agent_steps
+from peerwatt.cli.options import agent_steps, check_seeds
 from peerwatt.cli.report import finish
 from peerwatt.runs.runner import run_all
 from peerwatt.runs.suites import load_suite, suite_names
@@ -42,6 +42,8 @@ def run(arguments: list[str]) -> None:
         description=f"{BenchOptions.__doc__} Suites: {suites}.",
     )
     suite = load_suite(options.suite)
+    if options.seeds is not None:
+        check_seeds(options.seeds)
     budget = None if options.budget is None else agent_steps(options.budget)
     configs = suite.configs(options.seeds, budget)
     finish(run_all(configs, options.results, workers=options.workers, again=options.again))

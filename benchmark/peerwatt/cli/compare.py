@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from peerwatt.errors import PeerWattError
-from peerwatt.evaluation.statistics import bootstrap_difference, iqm, probability_of_improvement
+from peerwatt.evaluation.statistics import (
+    MIN_RUNS,
+    bootstrap_difference,
+    iqm,
+    probability_of_improvement,
+)
 from peerwatt.runs.entries import Entry, read_boards
 from peerwatt.runs.summary import TABLE, WELFARE, run_values, written
 
@@ -67,18 +73,21 @@ def run(arguments: list[str]) -> None:
             continue
         difference = bootstrap_difference(second, first, np.random.default_rng(0))
         low, high = difference.low, difference.high
+        interval = f"[{written(low, measure, signed=True)}, {written(high, measure, signed=True)}]"
         verdict = "higher" if low > 0 else "lower" if high < 0 else "not told apart"
+        if not math.isfinite(low):
+            interval, verdict = "–", f"fewer than {MIN_RUNS} seeds"
         table.add_row(
             measure.title + (" %" if measure.unit == "percent" else ""),
             *(written(iqm(x), measure) for x in (first, second)),
             written(difference.estimate, measure, signed=True),
-            f"[{written(low, measure, signed=True)}, {written(high, measure, signed=True)}]",
-            verdict if low == low else "one seed",
+            interval,
+            verdict,
         )
     console.print(table)
-    welfare = [[run[WELFARE.key] or 0.0 for run in entry] for entry in values]
+    welfare = [[x for run in entry if (x := run[WELFARE.key]) is not None] for entry in values]
+    if not all(welfare):
+        return
     chance = probability_of_improvement(welfare[1], welfare[0], np.random.default_rng(0))
-    print(
-        f"probability that {names[1]} has the higher welfare: {chance.estimate:.2f} "
-        f"[{chance.low:.2f}, {chance.high:.2f}]"
-    )
+    bounds = f" [{chance.low:.2f}, {chance.high:.2f}]" if math.isfinite(chance.low) else ""
+    print(f"probability that {names[1]} has the higher welfare: {chance.estimate:.2f}{bounds}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, unknown_name
 
 
 def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
@@ -88,15 +89,19 @@ def dispatch(arguments: list[str]) -> None:
         if name in commands:
             commands[name][1]()(arguments[length:])
             return
-    from peerwatt.errors import unknown_name
-
+    below = {name: entry for name, entry in commands.items() if name.startswith(arguments[0] + " ")}
+    if below and arguments[1:] in ([], ["-h"], ["--help"]):
+        print(_help(below))
+        return
     raise unknown_name("command", " ".join(arguments[:2]).split(" -")[0], commands)
 
 
-def main() -> None:
-    """Run the command line; bad input ends with one sentence and exit code 2."""
+def guarded(command: Callable[[], None]) -> None:
+    """Run `command`; bad input ends with one sentence and exit code 2, Ctrl-C with 130."""
+    # Whoever ends the process politely gets the same clean end as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        dispatch(sys.argv[1:])
+        command()
     except PeerWattError as error:
         print(f"peerwatt: {error}", file=sys.stderr)
         sys.exit(2)
@@ -105,3 +110,8 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    guarded(lambda: dispatch(sys.argv[1:]))

@@ -11,7 +11,7 @@ import tyro
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import Shaping
 from peerwatt.plugins.loader import find
-from peerwatt.runs.config import DEFAULT_BUDGET, RunConfig
+from peerwatt.runs.config import DEFAULT_BUDGET, DEFAULT_VALIDATIONS, RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Basics:
     """Market mechanism instead of the task's own: cda or call."""
     budget: str = str(DEFAULT_BUDGET)
     """Agent-steps to train for; k, M and G are understood, as in 2M."""
-    validations: int = 10
+    validations: int = DEFAULT_VALIDATIONS
     """Evaluations on the validation split along the way, for the learning curve."""
 
 
 def peek(arguments: Sequence[str], name: str, default: str) -> str:
     """Return the value of option `--name` in `arguments` before they are parsed."""
     value = default
-    for here, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for here, after in zip(arguments, [*arguments[1:], ""], strict=False):
         if here == f"--{name}":
             value = after
         elif here.startswith(f"--{name}="):
@@ -82,6 +82,12 @@ def options_of(instance: Any) -> tuple[tuple[str, Any], ...]:
         if field.init and value != default:
             changed.append((field.name, value))
     return tuple(changed)
+
+
+def check_seeds(seeds: int) -> None:
+    """Refuse a number of seeds that makes no sense."""
+    if not 1 <= seeds <= 10_000:
+        raise PeerWattError(f"--seeds {seeds} must lie in 1..10000.")
 
 
 def agent_steps(text: str) -> int:

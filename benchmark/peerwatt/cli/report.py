@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from peerwatt.runs.entries import Board, boards_of
-from peerwatt.runs.runner import Finished
+from peerwatt.runs.runner import Failure, Finished
 from peerwatt.runs.store import RESULT_FILE
 from peerwatt.runs.summary import TABLE, rows_of, written
 
@@ -19,14 +19,18 @@ WIDE = 124
 
 
 def finish(done: Finished) -> None:
-    """Print one row per entry, and what failed; a failure ends with exit code 1."""
+    """Print one row per entry, and what failed: exit code 2 if by bad input alone, else 1."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     for board in boards_of(folder / RESULT_FILE for folder in done.folders):
         console.print(_table(board, console.width))
-    for label, trace in done.failures.items():
-        print(f"peerwatt: {label} failed: {trace}", file=sys.stderr)
-    if done.failures:
-        sys.exit(1)
+    labels: dict[Failure, list[str]] = {}
+    for label, failure in done.failures.items():
+        labels.setdefault(failure, []).append(label)
+    for failure, failed in labels.items():
+        more = f" (and {len(failed) - 1} more runs)" if len(failed) > 1 else ""
+        print(f"peerwatt: {failed[0]}{more} failed: {failure.text}", file=sys.stderr)
+    if labels:
+        sys.exit(2 if all(failure.bad_input for failure in labels) else 1)
 
 
 def _table(board: Board, width: int) -> Table:
@@ -39,7 +43,8 @@ def _table(board: Board, width: int) -> Table:
     table.add_column("welfare", no_wrap=True)
     for measure in measures[1:]:
         unit = " %" if measure.unit == "percent" else ""
-        table.add_column(measure.title + unit, justify="right")
+        words = (measure.title + unit).split(" ", 1)
+        table.add_column("\n".join(words), justify="right", min_width=max(map(len, words)))
     for row in rows_of(board):
         intervals = [row.interval(measure) for measure in measures]
         cells = [

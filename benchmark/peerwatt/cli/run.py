@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from peerwatt.cli.options import Basics, parse, run_config
+from peerwatt.cli.options import Basics, check_seeds, parse, run_config
 from peerwatt.cli.report import finish
-from peerwatt.errors import PeerWattError
 from peerwatt.runs.runner import run_all
 
 DESCRIPTION = """Train an algorithm on a task over several seeds and evaluate what it learned on
@@ -34,8 +33,7 @@ class RunOptions(Basics):
 def run(arguments: list[str]) -> None:
     """Parse the command line, run the seeds, print the entry's table."""
     basics, parsed = parse(RunOptions, arguments, "peerwatt run", DESCRIPTION)
-    if not 1 <= basics.seeds <= 10_000:
-        raise PeerWattError(f"--seeds {basics.seeds} must lie in 1..10000.")
+    check_seeds(basics.seeds)
     seeds = range(basics.first_seed, basics.first_seed + basics.seeds)
     configs = [run_config(basics, parsed, seed) for seed in seeds]
     finish(run_all(configs, basics.results, workers=basics.workers, again=basics.again))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,12 @@ from peerwatt.errors import PeerWattError
 from peerwatt.market.units import MAX_PRICE_LEVELS
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+_T = TypeVar("_T")
+_Tuple = Annotated[tuple[_T, ...], Field(strict=False)]
+"""What a list in the file becomes: a card cannot be changed once it is loaded."""
 
 
 class _Part(BaseModel):
@@ -41,7 +47,7 @@ class TariffCard(_Part):
     """Money per kWh of one price tick; all prices are whole ticks."""
     feed_in: Annotated[float, Field(ge=0)]
     """Money per exported kWh."""
-    retail: float | list[float] | Literal["data"]
+    retail: float | _Tuple[float] | Literal["data"]
     """Money per imported kWh: one number, 24 of them (hour of day), or "data"."""
 
     @field_validator("retail", mode="before")
@@ -60,7 +66,7 @@ class TariffCard(_Part):
 
     @model_validator(mode="after")
     def _feed_in_below_retail(self) -> TariffCard:
-        prices = self.retail if isinstance(self.retail, list) else [self.retail]
+        prices = self.retail if isinstance(self.retail, tuple) else [self.retail]
         for price in prices:
             if isinstance(price, float) and self.feed_in >= price:
                 raise ValueError(
@@ -97,7 +103,7 @@ class ProfilesCard(_Part):
     load_csv: str | None = None
     """Own data: first line the names of the homes, then one line per slot, load in kWh per slot."""
     pv_csv: str | None = None
-    """The same for PV generation in kWh per slot."""
+    """The same for PV generation in kWh per slot; needed if any group keeps its PV."""
     first_weekday: Annotated[int, Field(ge=0, le=6)] = 0
     """Weekday of the first day of the CSV files, 0 = Monday."""
     train_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
@@ -109,6 +115,9 @@ class ProfilesCard(_Part):
     def _one_source(self) -> ProfilesCard:
         if (self.data is None) == (self.load_csv is None):
             raise ValueError("name either data or load_csv")
+        for key in ("pv_csv", "first_weekday"):
+            if self.data is not None and key in self.model_fields_set:
+                raise ValueError(f"{key} goes with load_csv only: data bring their own, so drop it")
         return self
 
 
@@ -135,7 +144,7 @@ class HouseholdsCard(_Part):
     """A group of households that keep the same assets."""
 
     group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 +-]{0,31}$")]
-    homes: Annotated[list[str], Field(min_length=1)]
+    homes: Annotated[_Tuple[str], Field(min_length=1)]
     pv: bool = False
     battery: BatteryCard | None = None
 
@@ -143,7 +152,7 @@ class HouseholdsCard(_Part):
 class SplitsCard(_Part):
     """How whole weeks are dealt to the splits."""
 
-    cycle: Annotated[list[Split], Field(min_length=1)] = ["train", "train", "validation", "test"]
+    cycle: Annotated[_Tuple[Split], Field(min_length=1)] = ("train", "train", "validation", "test")
 
     @model_validator(mode="after")
     def _all_there(self) -> SplitsCard:
@@ -171,7 +180,7 @@ class TaskCard(_Part):
     profiles: ProfilesCard
     splits: SplitsCard = SplitsCard()
     evaluation: EvaluationCard = EvaluationCard()
-    households: Annotated[list[HouseholdsCard], Field(min_length=1)]
+    households: Annotated[_Tuple[HouseholdsCard], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _homes_once(self) -> TaskCard:

@@ -141,12 +141,14 @@ def read_csv(
 ) -> ProfileTable:
     """Read a user's own profiles; see `ProfilesCard` for the format.
 
-    Without weather data the public flag is 1 on days with at least 70 % of the highest daily PV
-    of the 15 days before, else 0: yesterday's knowledge only.
+    Without weather data the public flag of a day tells how yesterday was, for it may know no more:
+    1 if yesterday's PV of all homes was at least 70 % of the best day among the 15 days before
+    today (yesterday is one of them), else 0. The first day has 1, and so has every day without
+    PV data.
 
     Raises:
-        PeerWattError: NaN, negative or absurd values, ragged lines, or files that do not match;
-            the sentence names file, line and home.
+        PeerWattError: NaN, negative or absurd values, ragged lines, no whole number of days, or
+            files that do not match; the sentence names file, line and home.
     """
     homes, table = _read_csv(load)
     generation = np.zeros_like(table)
@@ -154,12 +156,13 @@ def read_csv(
         pv_homes, generation = _read_csv(pv)
         if pv_homes != homes or generation.shape != table.shape:
             raise PeerWattError(f"{pv} must have the homes and the number of lines of {load}.")
-    days = table.shape[0] // slots_per_day
-    if days < 1:
+    days, rest = divmod(len(table), slots_per_day)
+    if rest:
         raise PeerWattError(
-            f"{load} has {len(table)} lines of energy, expected {slots_per_day} a day."
+            f"{load} has {len(table)} lines of energy, {rest} too many for {days} whole days: "
+            f"expected {slots_per_day} a day, as episode.slot_minutes says."
         )
-    daily = generation[: days * slots_per_day].reshape(days, -1).sum(axis=1, dtype=np.int64)
+    daily = generation.reshape(days, -1).sum(axis=1, dtype=np.int64)
     sunny = np.ones(days, np.int8)
     for day in range(1, days):
         best = daily[max(0, day - 15) : day].max()

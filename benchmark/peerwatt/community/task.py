@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peerwatt.community.card import BatteryCard, Split, TaskCard, read_card
+from peerwatt.community.card import SPLITS, BatteryCard, Split, TaskCard, read_card
 from peerwatt.community.profiles import MAX_TICKS, ProfileTable, read_csv, read_npz
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, unknown_name
 from peerwatt.market.clearing import mechanism_code, price_grid
 from peerwatt.market.units import QUANTA_PER_KWH
 
@@ -25,7 +25,11 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Community:
-    """N households and T slots of their profiles, in quanta and ticks."""
+    """N households and T slots of their profiles, in quanta and ticks.
+
+    Its arrays become read-only: whoever holds a task, such as an algorithm, cannot change the data
+    that its content hash stands for.
+    """
 
     groups: tuple[str, ...]  # [N] group of each household
     homes: tuple[str, ...]  # [N] name of each household's profile
@@ -40,6 +44,13 @@ class Community:
     retail: Ints  # [T] ticks
     sunny: NDArray[np.int8]  # [days]
     weekday: NDArray[np.int8]  # [days]
+
+    def __post_init__(self) -> None:
+        """Make all arrays read-only."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
 
     @property
     def size(self) -> int:
@@ -81,7 +92,13 @@ class Task:
         return self.card.tariff.tick / QUANTA_PER_KWH
 
     def weeks(self, split: Split) -> list[int]:
-        """Return the whole weeks of the profiles that belong to `split`."""
+        """Return the whole weeks of the profiles that belong to `split`.
+
+        Raises:
+            PeerWattError: there is no such split.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split", str(split), SPLITS)
         cycle = self.card.splits.cycle
         weeks = len(self.community.retail) // self.slots_per_day // DAYS_PER_WEEK
         return [week for week in range(weeks) if cycle[week % len(cycle)] == split]
@@ -119,6 +136,12 @@ def load_card(path: str | Path) -> Task:
         raise PeerWattError(f"task card {path}: market.mechanism: {error}") from None
     slots_per_day = 24 * 60 // card.episode.slot_minutes
     profiles = card.profiles
+    for index, group in enumerate(card.households):
+        if group.pv and profiles.load_csv is not None and profiles.pv_csv is None:
+            raise PeerWattError(
+                f"task card {path}: households.{index}.pv: group {group.group!r} keeps its PV, but "
+                "load_csv holds none: name profiles.pv_csv, or state pv = false."
+            )
     if profiles.data is not None:
         table = read_npz(path.parent / profiles.data)
     else:
@@ -133,7 +156,7 @@ def load_card(path: str | Path) -> Task:
     content = json.dumps(card.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(f"{content}\n{table.digest()}".encode()).hexdigest()
     task = Task(card, community, digest)
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         windows = len(task.evaluation_starts(split))
         wanted = 1 if split == "train" else card.evaluation.episodes
         if windows < wanted:
@@ -159,15 +182,34 @@ def _ticks(price: float, tick: float, key: str, path: Path) -> int:
     return round(ticks)
 
 
+def _check_battery(battery: BatteryCard, hours: float, place: str) -> None:
+    """Refuse a battery that vanishes when energy is counted in quanta."""
+    for key, kwh, per_kwh in (
+        ("capacity_kwh", battery.capacity_kwh, 1.0),
+        ("power_kw", battery.power_kw * hours, hours),
+    ):
+        if round(kwh * QUANTA_PER_KWH) == 0:
+            raise PeerWattError(
+                f"{place}.{key}: {getattr(battery, key):g} rounds to nothing, for energy is "
+                f"counted in 1/{QUANTA_PER_KWH} kWh: expected at least "
+                f"{1 / QUANTA_PER_KWH / per_kwh:.4g}."
+            )
+
+
 def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Path) -> Community:
     tariff = card.tariff
-    days = len(table.load) // slots_per_day
-    slots = days * slots_per_day
+    days, rest = divmod(len(table.load), slots_per_day)
     if len(table.sunny) != days or len(table.weekday) != days:
         raise PeerWattError(
             f"task card {path}: the data have {len(table.load)} slots, {days} days with "
             f"episode.slot_minutes {card.episode.slot_minutes}, but sunny covers "
             f"{len(table.sunny)} days and weekday {len(table.weekday)}."
+        )
+    if rest:
+        raise PeerWattError(
+            f"task card {path}: profiles.data: {len(table.load)} slots are {rest} too many for "
+            f"{days} whole days: expected {slots_per_day} a day with episode.slot_minutes "
+            f"{card.episode.slot_minutes}."
         )
     feed_in = _ticks(tariff.feed_in, tariff.tick, "tariff.feed_in", path)
     if tariff.retail == "data":
@@ -176,9 +218,9 @@ def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Pa
                 f'task card {path}: tariff.retail = "data" needs an array retail in the data, '
                 f"in ticks of {DATA_TICK}."
             )
-        retail = table.retail[:slots].astype(np.int64)
+        retail = table.retail.astype(np.int64)
     else:
-        prices = tariff.retail if isinstance(tariff.retail, list) else [float(tariff.retail)] * 24
+        prices = tariff.retail if isinstance(tariff.retail, tuple) else [float(tariff.retail)] * 24
         hourly = np.array([_ticks(p, tariff.tick, "tariff.retail", path) for p in prices])
         retail = np.tile(np.repeat(hourly, slots_per_day // 24), days).astype(np.int64)
     levels = card.market.price_levels
@@ -195,7 +237,9 @@ def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Pa
     homes: list[str] = []
     batteries: list[BatteryCard | None] = []
     keeps_pv: list[bool] = []
-    for group in card.households:
+    for index, group in enumerate(card.households):
+        if group.battery is not None:
+            _check_battery(group.battery, hours, f"task card {path}: households.{index}.battery")
         for home in group.homes:
             if home not in table.homes:
                 raise PeerWattError(
@@ -223,8 +267,8 @@ def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Pa
     return Community(
         groups=tuple(groups),
         homes=tuple(homes),
-        load=np.ascontiguousarray(table.load[:slots, columns]),
-        pv=np.ascontiguousarray(table.pv[:slots, columns] * np.array(keeps_pv, np.int32)),
+        load=np.ascontiguousarray(table.load[:, columns]),
+        pv=np.ascontiguousarray(table.pv[:, columns] * np.array(keeps_pv, np.int32)),
         capacity=capacity,
         power=power,
         efficiency=np.array(
@@ -238,8 +282,8 @@ def _community(card: TaskCard, table: ProfileTable, slots_per_day: int, path: Pa
         highest=quanta([b.highest * b.capacity_kwh if b else 0.0 for b in batteries]),
         feed_in=feed_in,
         retail=retail,
-        sunny=table.sunny[:days],
-        weekday=table.weekday[:days],
+        sunny=table.sunny,
+        weekday=table.weekday,
     )
 
 

@@ -25,9 +25,9 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
     """One community, its households as agents `household_0`, `household_1`, ...
 
     Observations are float32 [F], actions integers [3] (price level, quantity, battery). Infos hold
-    `action_mask`: one int8 array per head, for households without storage may only idle. An episode
-    never terminates; it is truncated for all agents at once. The integer record of the slot just
-    played (trades, payments, costs) is `market.slot`.
+    `action_mask`: one read-only int8 array per head, for households without storage may only idle.
+    An episode never terminates; it is truncated for all agents at once. The integer record of the
+    slot just played (trades, payments, costs) is `market.slot`.
 
     A seed fixes the whole sequence of episodes. `reset()` begins the next episode of the sequence,
     `reset(seed=...)` begins the sequence of that seed.
@@ -71,7 +71,9 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
             agent: (observation_space(), MultiDiscrete(list(nvec)))
             for agent in self.possible_agents
         }
-        heads = np.split(self.market.action_mask.astype(np.int8), np.cumsum(nvec)[:-1], axis=1)
+        mask = self.market.action_mask.astype(np.int8)
+        mask.setflags(write=False)
+        heads = np.split(mask, np.cumsum(nvec)[:-1], axis=1)
         self._masks = list(zip(self.possible_agents, zip(*heads, strict=True), strict=True))
         self._never = dict.fromkeys(self.possible_agents, False)
         self._always = dict.fromkeys(self.possible_agents, True)

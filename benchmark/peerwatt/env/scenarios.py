@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peerwatt.community import Split, Task
+from peerwatt.community.card import SPLITS
 from peerwatt.community.random import EVALUATION, episode_key
 from peerwatt.errors import PeerWattError
 
@@ -16,7 +17,7 @@ EVALUATION_SEED = 0
 
 
 class Scenarios(NamedTuple):
-    """E episodes to be played side by side."""
+    """E episodes to be played side by side; read-only when `evaluation_scenarios` made them."""
 
     key: NDArray[np.uint64]  # [E] key of the episode's household noise and order arrivals
     start: NDArray[np.int64]  # [E] table row of the first slot
@@ -28,7 +29,7 @@ def evaluation_scenarios(task: Task, split: Split, episodes: int | None = None) 
     The windows do not overlap and none is used twice.
 
     Raises:
-        PeerWattError: the split has fewer windows than `episodes`.
+        PeerWattError: there is no such split, or it has fewer windows than `episodes`.
     """
     wanted = task.card.evaluation.episodes if episodes is None else episodes
     windows = task.evaluation_starts(split)
@@ -38,6 +39,9 @@ def evaluation_scenarios(task: Task, split: Split, episodes: int | None = None) 
             f"1 to {len(windows)}."
         )
     chosen = windows[np.arange(wanted) * len(windows) // wanted]
-    purpose = EVALUATION + ("train", "validation", "test").index(split)
+    purpose = EVALUATION + SPLITS.index(split)
     keys = [episode_key(EVALUATION_SEED, purpose, int(start), 0) for start in chosen]
-    return Scenarios(np.array(keys, np.uint64), chosen)
+    scenarios = Scenarios(np.array(keys, np.uint64), chosen)
+    for array in scenarios:
+        array.setflags(write=False)
+    return scenarios

@@ -43,7 +43,10 @@ class Step(NamedTuple):
 
 
 def build_tables(task: Task, starts: NDArray[np.int64]) -> Tables:
-    """Lay out a task's community as the flat arrays that the kernel reads."""
+    """Lay out a task's community as the flat, read-only arrays that the kernel reads.
+
+    All are read-only, those of the community too: so the kernel is compiled for one kind of array.
+    """
     community = task.community
     slots = len(community.load)
     day = task.slots_per_day
@@ -67,7 +70,7 @@ def build_tables(task: Task, starts: NDArray[np.int64]) -> Tables:
         axis=1,
     )
     assert public.shape[1] == PUBLIC_FEATURES
-    return Tables(
+    tables = Tables(
         load=community.load.reshape(-1),
         pv=community.pv.reshape(-1),
         forecast=persistence_forecast(community, day).reshape(-1),
@@ -81,6 +84,9 @@ def build_tables(task: Task, starts: NDArray[np.int64]) -> Tables:
         highest=community.highest,
         starts=starts,
     )
+    for array in tables:
+        array.setflags(write=False)
+    return tables
 
 
 def persistence_forecast(community: Community, day: int) -> Floats:
@@ -98,6 +104,26 @@ def persistence_forecast(community: Community, day: int) -> Floats:
         total = (sums[begin + ahead] - sums[begin]).astype(np.float32)
         features[day:, :, j] = total * np.float32(1 / (QUANTA_PER_KWH * ahead))
     return features
+
+
+def _check_count(num_envs: int) -> int:
+    whole = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
+    if not whole or num_envs < 1:
+        raise PeerWattError(f"num_envs {num_envs!r} must be a whole number, at least 1.")
+    return int(num_envs)
+
+
+def _check_scenarios(scenarios: Scenarios, task: Task) -> int:
+    """Return their number; the kernel would read beyond the profiles without looking."""
+    start = np.asarray(scenarios.start)
+    last = len(task.community.load) - task.horizon
+    if start.ndim != 1 or not start.size or start.shape != np.shape(scenarios.key):
+        raise PeerWattError("scenarios need one key and one start for each of at least 1 episode.")
+    if start.dtype.kind not in "iu" or start.min() < 0 or start.max() > last:
+        raise PeerWattError(
+            f"the scenarios leave the profiles of {task.name}: each start must lie in 0..{last}."
+        )
+    return len(start)
 
 
 class VectorMarket:
@@ -132,9 +158,16 @@ class VectorMarket:
         scenarios: Scenarios | None = None,
     ) -> None:
         card = task.card
-        b = num_envs if scenarios is None else len(scenarios.start)
-        if b < 1:
-            raise PeerWattError(f"num_envs {num_envs} must be at least 1.")
+        starts = task.training_starts(split)
+        if scenarios is None:
+            b = _check_count(num_envs)
+            if not len(starts):
+                raise PeerWattError(
+                    f"the {split} split of {task.name} has no window of {card.episode.days} days "
+                    "with a day before and a slot after it: there is nothing to play."
+                )
+        else:
+            b = _check_scenarios(scenarios, task)
         self.task = task
         self.mechanism = mechanism or card.market.mechanism
         self.num_envs = b
@@ -153,7 +186,7 @@ class VectorMarket:
         noise = card.profiles.train_noise if self._sampled else card.profiles.evaluation_noise
         self._noise = round(noise * 3**0.5 * NOISE_ONE)  # see community.random.centred
         self._scale = task.money_unit / card.market.reward_scale
-        self.tables = build_tables(task, task.training_starts(split))
+        self.tables = build_tables(task, starts)
         self.state = State(
             key=np.zeros(b, np.uint64) if scenarios is None else scenarios.key.copy(),
             episode=np.full(b, -1, np.int64),
@@ -190,6 +223,7 @@ class VectorMarket:
             battery = mask[:, self.action_nvec[0] + self.action_nvec[1] :]
             battery[self.task.community.capacity == 0] = False
             battery[:, IDLE] = True
+        mask.setflags(write=False)
         return mask
 
     def reset(self, mask: ArrayLike | None = None) -> Floats:

@@ -1,6 +1,13 @@
-"""Metrics of played episodes: closed formulas on the kernel's records."""
+"""Metrics of played episodes: closed formulas on the kernel's records.
+
+`welfare` and `entry_score` turn the episodes of a run into one number. They read plain sequences,
+so that a stored result and an evaluation in memory are scored by the same lines.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +24,7 @@ Floats = NDArray[np.float64]
 METRICS = {
     "ftg": "fairness to grid: traded / tradable energy",
     "fbs": "fairness between sellers: Jain index of fill rates",
+    "fbs_kwh": "tradable energy in the slots where FBS is defined (several sellers), kWh",
     "fpp": "fairness of pricing: closeness and tightness of prices around the reference",
     "ftb": "fairness to buyers: fill times the buyer's share of the price band",
     "feasible_share": "share of slots in which trade was feasible",
@@ -34,7 +42,50 @@ METRICS = {
     "operator_revenue_grid": "the same under grid-only, money",
     "losers": "share of households that paid more than under grid-only",
 }
-"""Name -> meaning. Scores of slots are averaged with weight min(surplus, deficit)."""
+"""Name -> meaning. Scores of slots are averaged with weight min(surplus, deficit); the sum of these
+weights is `feasible_kwh`, and `fbs_kwh` for FBS, which needs several sellers."""
+
+NOTHING_TO_WIN = 1e-9
+"""Share of the grid-only bills up to which a possible gain is the solver's rounding."""
+
+Values = Sequence[float | None] | Floats
+
+
+def welfare(cost: Values, grid_cost: Values, oracle_cost: Values) -> float | None:
+    """Return the share of the possible saving that was realised: 0 is grid-only, 1 the optimum.
+
+    A ratio of sums over the episodes, so that an episode with little to win counts little. None
+    where nothing can be won, or where a cost is missing.
+    """
+    costs = [[_number(x) for x in values] for values in (cost, grid_cost, oracle_cost)]
+    paid, grid, least = map(math.fsum, costs)
+    possible = grid - least
+    # A comparison with NaN is false, so a missing cost ends here too.
+    if not possible > NOTHING_TO_WIN * math.fsum(map(abs, costs[1])) or math.isnan(paid):
+        return None
+    return (grid - paid) / possible
+
+
+def entry_score(metrics: Mapping[str, Values], name: str) -> float | None:
+    """Return fairness score `name` over all episodes: its mean over slots by tradable kWh.
+
+    An episode weighs as much as its slots in which the score is defined: `<name>_kwh` if recorded,
+    else `feasible_kwh`; if neither is, all weigh the same. Episodes without the score are left
+    out; None if all are, or if the score was not recorded.
+    """
+    if name not in metrics:
+        return None
+    values = metrics[name]
+    alike = [1.0] * len(values)
+    weights = metrics.get(f"{name}_kwh", metrics.get("feasible_kwh", alike))
+    pairs = [(_number(v), _number(w)) for v, w in zip(values, weights, strict=True)]
+    pairs = [(value, weight) for value, weight in pairs if not math.isnan(value) and weight > 0]
+    total = math.fsum(weight for _, weight in pairs)
+    return math.fsum(value * weight for value, weight in pairs) / total if total > 0 else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
@@ -62,6 +113,8 @@ def episode_metrics(
         score = values.reshape(shape[:2])
         mass = np.where(np.isnan(score), 0.0, weight)
         out[name] = _ratio(np.nansum(score * mass, axis=0), mass.sum(axis=0))
+        if name == "fbs":
+            out["fbs_kwh"] = mass.sum(axis=0)
     out["feasible_share"] = (weight > 0).mean(axis=0)
     out["feasible_kwh"] = weight.sum(axis=0)
 

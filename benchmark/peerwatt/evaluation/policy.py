@@ -20,9 +20,13 @@ class Policy(Protocol):
     ) -> NDArray[np.int64]:
         """Choose actions.
 
+        Decide each row [b, i] alone: the B rows of a batch are separate episodes, and evaluation
+        plays windows of one week side by side, so what row b shows may be the future of row c.
+
         Args:
-            observations: [B, N, F]; do not change them.
-            action_mask: [N, sum of the heads' sizes], true where an action is sensible.
+            observations: [B, N, F], read-only: copy them before you write (or hand them to
+                `torch.from_numpy`, which warns otherwise).
+            action_mask: [N, sum of the heads' sizes], read-only, true where an action is sensible.
             generator: the only source of randomness.
 
         Returns:

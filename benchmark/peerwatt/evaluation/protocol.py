@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from peerwatt.community import Split, Task
 from peerwatt.env import Scenarios, Slot, VectorMarket, evaluation_scenarios
-from peerwatt.evaluation.metrics import episode_metrics
+from peerwatt.errors import unknown_name
+from peerwatt.evaluation.metrics import entry_score, episode_metrics, welfare
 from peerwatt.evaluation.oracle import oracle_cost
 from peerwatt.evaluation.policy import Policy
 
@@ -31,17 +32,24 @@ class Evaluation:
     def welfare(self) -> float:
         """Share of the possible saving that was realised: 0 is grid-only, 1 the optimum.
 
-        A ratio of sums over the episodes, so that an episode with little to win counts little.
+        A ratio of sums over the episodes, so that an episode with little to win counts little; NaN
+        where nothing can be won.
         """
-        possible = float(np.sum(self.grid_cost - self.oracle_cost))
-        return float(np.sum(self.grid_cost - self.cost)) / possible if possible > 0 else 0.0
+        value = welfare(self.cost, self.grid_cost, self.oracle_cost)
+        return float("nan") if value is None else value
 
     def score(self, name: str) -> float:
-        """Return fairness score `name` over all episodes, each weighted by its feasible kWh."""
-        values, weight = self.metrics[name], self.metrics["feasible_kwh"]
-        known = np.isfinite(values)
-        total = float(weight[known].sum())
-        return float(np.sum(values[known] * weight[known])) / total if total > 0 else float("nan")
+        """Return fairness score `name` over all slots, weighted by tradable kWh; NaN if undefined.
+
+        Slots in which the score is undefined are left out.
+
+        Raises:
+            PeerWattError: there is no metric `name`.
+        """
+        if name not in self.metrics:
+            raise unknown_name("metric", name, self.metrics)
+        value = entry_score(self.metrics, name)
+        return float("nan") if value is None else value
 
 
 class Evaluator:
@@ -96,12 +104,15 @@ class Evaluator:
 def play(market: VectorMarket, policy: Policy, generator: np.random.Generator) -> Slot:
     """Play one episode in every community of `market`; return its slots, time first.
 
-    The fields of the result are flat over [T, B, N] (or [T, B]).
+    The policy sees read-only views: it cannot spoil the environment. The fields of the result are
+    flat over [T, B, N] (or [T, B]).
     """
     observation = market.reset()
     slots = []
     for _ in range(market.horizon):
-        actions = policy.act(observation, market.action_mask, generator)
+        seen = observation.view()
+        seen.setflags(write=False)
+        actions = policy.act(seen, market.action_mask, generator)
         step = market.step(actions)
         observation = step.observation
         slots.append([field.copy() for field in step.slot])

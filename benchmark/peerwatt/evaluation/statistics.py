@@ -4,9 +4,13 @@
 stratified: runs are resampled within each task, and the statistic pools all of them. Every draw
 comes from the generator that the caller gives, and the global state of numpy is never used.
 
-Where there is nothing to resample there is no interval: with a single run the bounds are NaN; with
-runs that are all equal (a deterministic trader) the interval has no width. A score that is not
-finite makes the whole result NaN, because leaving it out would hide a failed run.
+The intervals are nominal: with few runs the percentile bootstrap covers the truth less often than
+it says. Simulated on normal scores (40,000 samples), a 95 % interval of the interquartile mean
+covers it in 50 % of all cases with 2 runs, 75 % with 3, 90 % with 5 and 94 % with 10. So with fewer
+than `MIN_RUNS` runs there is no interval, whether they differ or not: the estimate stays and the
+bounds are NaN. From there on, runs that are all equal (a deterministic trader) have an interval
+without width. A score that is not finite makes the whole result NaN, because leaving it out would
+hide a failed run.
 
 Source: R. Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice",
 NeurIPS 2021, arXiv 2108.13264. The percentile bootstrap is SciPy's.
@@ -25,6 +29,9 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
 """Bootstrap resamples; the Monte Carlo error of a bound is then about 1 % of the interval."""
+
+MIN_RUNS = 5
+"""Runs that an entry needs for an interval and a rank; with fewer, intervals cover too little."""
 
 
 class Interval(NamedTuple):
@@ -106,8 +113,11 @@ def ranks(
     """Return the rank of each entry by its scores, of which more is better.
 
     A rank is 1 + the number of entries that are significantly better, by which the whole interval
-    of the difference lies above 0; entries that cannot be told apart share a rank. An entry with a
-    single run, or with a score that is not finite, cannot be compared and has none.
+    of the difference lies above 0; entries that cannot be told apart share a rank. An entry with
+    fewer than `MIN_RUNS` runs, or with a score that is not finite, has none and is not counted.
+
+    Each pair is compared at the level `confidence` on its own, without any correction for multiple
+    comparisons: the more entries, the likelier is some difference by chance alone.
 
     One number is drawn from `generator` and seeds every comparison alike, so how two entries
     compare depends neither on who else is there nor on the order of the mapping.
@@ -115,7 +125,9 @@ def ranks(
     root = int(generator.integers(2**63))
     names = sorted(entries)
     runs = {name: _runs(entries[name]) for name in names}
-    rankable = [name for name in names if runs[name].shape[1] > 1 and np.isfinite(runs[name]).all()]
+    rankable = [
+        name for name in names if runs[name].shape[1] >= MIN_RUNS and np.isfinite(runs[name]).all()
+    ]
     result: dict[str, int | None] = {name: 1 if name in rankable else None for name in entries}
     for i, one in enumerate(rankable):
         for other in rankable[i + 1 :]:
@@ -165,7 +177,7 @@ def _bootstrap(
     if not all(np.isfinite(entry).all() for entry in entries):
         return Interval(np.nan, np.nan, np.nan)
     estimate = float(statistic(*entries))
-    if any(entry.shape[1] == 1 for entry in entries):
+    if any(entry.shape[1] < MIN_RUNS for entry in entries):
         return Interval(estimate, np.nan, np.nan)
     if all(np.ptp(entry, axis=1).max() == 0 for entry in entries):
         return Interval(estimate, estimate, estimate)

@@ -14,7 +14,9 @@ class SlotBatch(NamedTuple):
     """M cleared slots of a community of N households.
 
     Surplus and deficit are what a household physically had left after its battery, whether or not
-    it quoted: to withhold must not look fair.
+    it quoted; offered and demanded are what it did quote. Of the closed-form scores, FTG, FBS and
+    FTB are measured against the former and FPP against neither: see `peerwatt.fairness.scores` for
+    what each sees of households that withhold.
     """
 
     feed_in: Floats  # [M] $/kWh, what the grid pays for exports

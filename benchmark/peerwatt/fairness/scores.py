@@ -11,9 +11,22 @@ deviation s, feed-in f, retail r and reference price p*:
 - FTB, fairness to buyers: mean over every household with a deficit of
   ``bought / deficit x (1 - (paid / bought - f) / (r - f))``.
 
-Surplus and deficit are what physically existed after the battery, not what was quoted: to withhold
-must not look fair. Where no trade was feasible (``min(S, D) = 0``) every score is NaN; where trade
-was feasible and none happened every defined score is 0.
+Surplus and deficit are what physically existed after the battery, not what was quoted. So this is
+what the scores see of households that withhold, that is, quote less than they have or need:
+
+- FTG and FTB see it: what could have been traded and was not counts as missing, whoever withheld
+  it. All else unchanged, a kWh less lowers FTG, and FTB too unless it would have cost the retail
+  price. To withhold what neighbours then trade instead costs no trade and leaves FTG as it was.
+- FBS compares the fills that came about. A seller who withholds alone looks like one who was shut
+  out, which lowers it where she would have sold as large a share as the others; where all sellers
+  withhold the same share, FBS stays as it was.
+- FPP judges the prices of the trades that happened, and sees withholding only where nothing at all
+  was traded.
+
+So FBS and FPP do not tell how much was traded: read them beside FTG.
+
+Where no trade was feasible (``min(S, D) = 0``) every score is NaN; where trade was feasible and
+none happened every defined score is 0.
 
 Source: the definitions are PeerWatt's own. FairMarket-RL (arXiv 2506.22708, 2508.18610) names and
 describes the scores without publishing formulas. Jain's index: R. Jain, D. Chiu, W. Hawe, "A
@@ -38,8 +51,8 @@ HOUSEHOLD_FIELDS = frozenset(
 def score_slots(slots: SlotBatch) -> FairnessScores:
     """Return FTG, FBS, FPP and FTB of M cleared slots, each [M] in [0, 1] or NaN.
 
-    Reads prices, `surplus`, `deficit`, `sold`, `bought` and `paid`, never what was quoted, and
-    changes none of them. Retail must lie above feed-in, as in every task.
+    Reads prices, `surplus`, `deficit`, `sold`, `bought`, `paid` and `volume`, never what was
+    quoted, and changes none of them. Retail must lie above feed-in, as in every task.
     """
     shape = np.shape(slots.surplus)
     for name, array in zip(slots._fields, slots, strict=True):

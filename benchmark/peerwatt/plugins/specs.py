@@ -13,6 +13,8 @@ from typing import Any
 
 import pluggy
 
+from peerwatt.errors import PeerWattError
+
 PROJECT = "peerwatt"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -25,11 +27,27 @@ class PluginSpec:
     name: str
     factory: str
     summary: str
+    requires: str = ""
+    """What to install for it beyond the core, as pip would be told: "peerwatt[train]"."""
 
     def load(self) -> Any:
-        """Import and return what `factory` names."""
-        module, _, attribute = self.factory.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        """Import and return what `factory` names; see `resolve`."""
+        return self.resolve(self.factory)
+
+    def resolve(self, path: str) -> Any:
+        """Import and return what the text "package.module:attribute" names.
+
+        Raises:
+            PeerWattError: a module that the plugin needs is not installed.
+        """
+        module, _, attribute = path.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            mend = f": pip install '{self.requires}'" if self.requires else ""
+            raise PeerWattError(
+                f"{self.name!r} needs the module {error.name!r}, which is not installed{mend}."
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +61,7 @@ class AlgorithmSpec(PluginSpec):
 
     def load_policy(self) -> Any:
         """Import and return the policy class."""
-        module, _, attribute = self.policy.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return self.resolve(self.policy)
 
 
 @dataclass(frozen=True, kw_only=True)

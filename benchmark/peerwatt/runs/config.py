@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from peerwatt.plugins.loader import Kind, Registered, find, load_task
 from peerwatt.runs.result import METRICS_VERSION, PluginRecord, TaskRecord
 
 DEFAULT_BUDGET = 2_000_000
+DEFAULT_VALIDATIONS = 10
 MAX_SEED = 2**31 - 1
 
 
@@ -34,7 +36,7 @@ class RunConfig:
     algorithm_options: tuple[tuple[str, Any], ...] = ()
     critic_options: tuple[tuple[str, Any], ...] = ()
     shaping: Shaping = dataclasses.field(default_factory=Shaping)
-    validations: int = 10
+    validations: int = DEFAULT_VALIDATIONS
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
     critic = build("critic", critic_plugin, dict(config.critic_options))
     if not 0 <= config.seed <= MAX_SEED:
         raise PeerWattError(f"seed {config.seed} must lie in 0..{MAX_SEED}.")
+    if not 0 <= config.validations <= 1000:
+        raise PeerWattError(f"--validations {config.validations} must lie in 0..1000.")
     trainable = algorithm_plugin.spec.trainable
     if trainable and config.budget < 1:
         raise PeerWattError(f"budget {config.budget} must be at least 1 agent-step.")
@@ -102,6 +106,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         "critic": critic_record.model_dump(mode="json"),
         "shaping": dataclasses.asdict(config.shaping),
         "budget": budget,
+        "validations": config.validations,
         "metrics_version": METRICS_VERSION,
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -150,28 +155,31 @@ def _record(plugin: Registered, instance: Any) -> PluginRecord:
 def command_of(run: ResolvedRun) -> str:
     """Return the command line that repeats `run`."""
     config = run.config
-    words = ["peerwatt run", f"--task {config.task}", f"--algorithm {config.algorithm}"]
+    words = ["peerwatt", "run", "--task", config.task, "--algorithm", config.algorithm]
     if config.critic != "none":
-        words.append(f"--critic {config.critic}")
+        words += ["--critic", config.critic]
     if config.mechanism:
-        words.append(f"--mechanism {config.mechanism}")
-    words.append(f"--seeds 1 --first-seed {config.seed}")
+        words += ["--mechanism", config.mechanism]
+    words += ["--seeds", "1", "--first-seed", str(config.seed)]
     if run.budget:
-        words.append(f"--budget {run.budget}")
-    words += [_flag("algorithm", name, value) for name, value in config.algorithm_options]
-    words += [_flag("critic", name, value) for name, value in config.critic_options]
+        words += ["--budget", str(run.budget)]
+    if config.validations != DEFAULT_VALIDATIONS:
+        words += ["--validations", str(config.validations)]
+    for name, value in config.algorithm_options:
+        words += _flag("algorithm", name, value)
+    for name, value in config.critic_options:
+        words += _flag("critic", name, value)
     default = Shaping()
     for field in dataclasses.fields(Shaping):
         value = getattr(config.shaping, field.name)
         if value != getattr(default, field.name):
-            words.append(_flag("shaping", field.name, value))
-    return " ".join(words)
+            words += _flag("shaping", field.name, value)
+    return shlex.join(words)
 
 
-def _flag(group: str, name: str, value: Any) -> str:
+def _flag(group: str, name: str, value: Any) -> list[str]:
     key = name.replace("_", "-")
     if isinstance(value, bool):
-        return f"--{group}.{'' if value else 'no-'}{key}"
-    if isinstance(value, list | tuple):
-        return f"--{group}.{key} {' '.join(str(part) for part in value)}"
-    return f"--{group}.{key} {value}"
+        return [f"--{group}.{'' if value else 'no-'}{key}"]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [f"--{group}.{key}", *map(str, values)]

@@ -1,12 +1,13 @@
 """Reading results from disk, checking them, and grouping the runs into entries.
 
 Whatever a result says is a stranger's word: its size is checked before it is parsed, its schema is
-validated strictly, and no aggregate in it is believed.
+validated strictly, what cannot be true is refused, and no aggregate in it is believed.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from peerwatt.errors import PeerWattError
+from peerwatt.evaluation import METRICS
 from peerwatt.runs.result import METRICS_VERSION, RunResult, TaskRecord
 from peerwatt.runs.store import RESULT_FILE, read_record
+
+TOLERANCE = 1e-6
+"""Relative error of money that is put down to rounding and to the solver of the optimum."""
+SHARES = ("ftg", "fbs", "fpp", "ftb", "feasible_share", "losers", "price_qoe")
+"""Metrics that lie between 0 and 1 by their definition."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,11 @@ class Entry:
 
     @property
     def scripted(self) -> bool:
-        """Whether this is a scripted trader, which learns nothing."""
-        return all(result.agent_steps == 0 for result in self.results)
+        """Whether this is a scripted trader, which is allowed no training.
+
+        The steps taken do not tell: of an algorithm that steps its own environment none are known.
+        """
+        return all(result.budget == 0 for result in self.results)
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,9 @@ def read_run(path: Path) -> Run:
             f"which does not compare with version {METRICS_VERSION}; evaluate the run again."
         )
     _check_shapes(path, result)
+    _check_steps(path, result)
+    _check_money(path, result)
+    _check_metrics(path, result)
     return Run(path=path, raw=raw, result=result)
 
 
@@ -142,6 +155,60 @@ def _check_shapes(path: Path, result: RunResult) -> None:
                 raise PeerWattError(
                     f"{path}: test.{name}.{episode}: {len(row)} values for "
                     f"{result.task.households} households."
+                )
+
+
+def _check_steps(path: Path, result: RunResult) -> None:
+    """Refuse more training than was allowed, by which a learner could pass for a script."""
+    if not 0 <= result.agent_steps <= result.budget:
+        raise PeerWattError(
+            f"{path}: agent_steps: {result.agent_steps} is not between 0 and the budget of "
+            f"{result.budget}."
+        )
+
+
+def _check_money(path: Path, result: RunResult) -> None:
+    """Refuse costs below the optimum, and households that do not add up to the community."""
+    test = result.test
+    scale = TOLERANCE * max(map(abs, test.grid_cost)) + 1e-9
+    for episode, optimum in enumerate(test.oracle_cost):
+        cost, grid_cost = test.cost[episode], test.grid_cost[episode]
+        for name, value in (("cost", cost), ("grid_cost", grid_cost)):
+            if value < optimum - TOLERANCE * abs(optimum) - scale:
+                raise PeerWattError(
+                    f"{path}: test.{name}.{episode}: {value:.9g} is below the optimum of "
+                    f"{optimum:.9g} (oracle_cost), which nothing can beat."
+                )
+        sums = (
+            ("savings", test.savings[episode], grid_cost - cost, "grid_cost less cost"),
+            ("grid_bills", test.grid_bills[episode], grid_cost, "grid_cost"),
+        )
+        for name, households, expected, meaning in sums:
+            total = math.fsum(households)
+            if abs(total - expected) > TOLERANCE * abs(expected) + scale:
+                raise PeerWattError(
+                    f"{path}: test.{name}.{episode}: the households add up to {total:.9g}, not to "
+                    f"{expected:.9g} ({meaning})."
+                )
+
+
+def _check_metrics(path: Path, result: RunResult) -> None:
+    """Refuse metrics that the harness does not know, and values that they cannot take.
+
+    One that is missing is no error: it is undefined, as in results from before it was introduced.
+    """
+    for name, values in result.test.metrics.items():
+        if name not in METRICS:
+            raise PeerWattError(f"{path}: test.metrics.{name}: is no metric of the harness.")
+        low, high, meaning = -math.inf, math.inf, ""
+        if name in SHARES:
+            low, high, meaning = 0.0, 1.0, "not between 0 and 1"
+        elif name.endswith("_kwh"):
+            low, meaning = 0.0, "a negative energy"
+        for episode, value in enumerate(values):
+            if value is not None and not low - 1e-9 <= value <= high + 1e-9:
+                raise PeerWattError(
+                    f"{path}: test.metrics.{name}.{episode}: {value:.9g} is {meaning}."
                 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from peerwatt.env import VectorMarket
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import Evaluation, Evaluator, Policy
+from peerwatt.plugins.loader import load_task
 from peerwatt.runs.config import ResolvedRun, command_of
 from peerwatt.runs.provenance import environment
 from peerwatt.runs.result import EpisodeMetrics, RunResult, Timings
@@ -66,13 +68,15 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
         training.finish(policy)
         if training.agent_steps > run.budget:
             raise PeerWattError(
-                f"{run.label}: the algorithm played {training.agent_steps:,} agent-steps, more "
-                f"than its budget of {run.budget:,}."
+                f"algorithm {run.algorithm_record.name!r} played {training.agent_steps:,} "
+                f"agent-steps, more than its budget of {run.budget:,}."
             )
         policy.save(draft)
         loaded: Policy = run.algorithm_plugin.spec.load_policy().load(draft)
         began = time.perf_counter()
-        test = Evaluator(run.task, "test", mechanism=run.mechanism)(loaded, run.config.seed)
+        # A task read anew: whatever training did to its own copy, the test is the card's.
+        task = load_task(run.config.task)
+        test = Evaluator(task, "test", mechanism=run.mechanism)(loaded, run.config.seed)
         evaluation_wall = time.perf_counter() - began + training.evaluation_seconds
         steps = training.agent_steps
         result = RunResult(
@@ -96,6 +100,10 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
                 agent_steps_per_second=steps / training_wall if steps else None,
             ),
             environment=environment(),
+            files={
+                file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+                for file in sorted(draft.iterdir())
+            },
             command=command_of(run),
             created_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
@@ -104,11 +112,13 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
 
 
 def finished(run: ResolvedRun, results: Path) -> bool:
-    """Return whether `results` holds a valid result of just this run."""
+    """Return whether `results` holds a valid result of just this run, with all its files."""
     folder = run_folder(results, run)
     if not (folder / RESULT_FILE).exists():
         return False
-    return read_result(folder).config_hash == run.config_hash
+    result = read_result(folder)
+    complete = all((folder / name).is_file() for name in result.files)
+    return complete and result.config_hash == run.config_hash
 
 
 def warm_up(run: ResolvedRun) -> None:

@@ -62,7 +62,7 @@ class CurvePoint(Record):
     """One validation of the policy in training."""
 
     agent_steps: int
-    welfare: Finite
+    welfare: Finite | None
     scores: dict[str, Finite | None] = Field(default_factory=dict)
 
 
@@ -106,5 +106,8 @@ class RunResult(Record):
     curve: list[CurvePoint] = Field(description="evaluations on the validation split in training")
     timings: Timings
     environment: Environment
+    files: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of each other file in the run's folder"
+    )
     command: str
     created_utc: str

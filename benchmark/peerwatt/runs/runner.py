@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -38,11 +40,19 @@ _messages: Any = None
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a run failed: the sentence of a `PeerWattError`, or a traceback."""
+
+    text: str
+    bad_input: bool
+
+
+@dataclass(frozen=True)
 class Finished:
     """Where the runs are, and which of them failed."""
 
     folders: list[Path]
-    failures: dict[str, str]  # label -> traceback
+    failures: dict[str, Failure]  # by label
 
 
 class _AgentSteps(ProgressColumn):
@@ -64,20 +74,33 @@ def default_workers() -> int:
 def _begin_worker(messages: Any) -> None:
     global _messages
     _messages = messages
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    # Leave through `finally`, so that no draft is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # The parent stops the pool on Ctrl-C; workers need not print a traceback each.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(index: int, config: RunConfig, results: Path) -> tuple[int, str | None]:
+def _follow_parent() -> None:
+    """End this worker when the parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _work(index: int, config: RunConfig, results: Path) -> tuple[int, Failure | None]:
     """Execute one run in a worker; return its index, and what went wrong."""
     try:
         _messages.put((index, 0))
         execute(resolve(config), results, lambda steps: _messages.put((index, steps)))
         return index, None
     except PeerWattError as error:
-        return index, str(error)
+        return index, Failure(str(error), bad_input=True)
+    except SystemExit:
+        os._exit(1)  # the pool would take it for a result and wait for more work
     except Exception:
-        return index, traceback.format_exc()
+        return index, Failure(traceback.format_exc(), bad_input=False)
 
 
 def run_all(
@@ -104,13 +127,16 @@ def run_all(
         PeerWattError: bad names, options or results folder; nothing has been run then.
     """
     console = console or Console(stderr=True)
+    if workers is not None and workers < 1:
+        raise PeerWattError(f"--workers {workers} must be at least 1.")
+    configs = list(dict.fromkeys(configs))
     runs = [resolve(config) for config in configs]
     check_writable(results)
     todo = [i for i, run in enumerate(runs) if again or not finished(run, results)]
     done = len(runs) - len(todo)
     if done:
         console.print(f"{done} of {len(runs)} runs are finished already (--again repeats them).")
-    failures: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
     if todo:
         for run in {runs[i].task.name: runs[i] for i in todo}.values():
             warm_up(run)
@@ -167,10 +193,10 @@ def _run_pool(
     results: Path,
     workers: int,
     console: Console,
-) -> dict[str, str]:
+) -> dict[str, Failure]:
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
-    failures: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -195,14 +221,17 @@ def _run_pool(
                             live.played(*messages.get(timeout=POLL_SECONDS))
                     for future in [future for future in pending if future.done()]:
                         pending.remove(future)
-                        index, trace = future.result()
-                        if trace is not None:
-                            failures[runs[index].label] = trace
-                        live.ended(index, trace is None)
+                        index, failure = future.result()
+                        if failure is not None:
+                            failures[runs[index].label] = failure
+                        live.ended(index, failure is None)
             except KeyboardInterrupt:
+                processes = list((pool._processes or {}).values())  # shutdown forgets them
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in list((pool._processes or {}).values()):
+                for process in processes:
                     process.terminate()
+                for process in processes:
+                    process.join()
                 raise
     except BrokenProcessPool:
         raise PeerWattError(

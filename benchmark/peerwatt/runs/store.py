@@ -46,21 +46,53 @@ def check_writable(results: Path) -> None:
 
 @contextmanager
 def written_at_once(folder: Path) -> Iterator[Path]:
-    """Yield a hidden sibling of `folder` that takes its place when the block ends without error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    """Yield a hidden sibling of `folder` that takes its place when the block ends without error.
+
+    Raises:
+        PeerWattError: the disk refused.
+    """
     try:
-        yield draft
-        draft.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            os.replace(folder, old)
-            os.replace(draft, folder)
-            shutil.rmtree(old)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear_up(folder)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent))
+        try:
+            yield draft
+            draft.chmod(0o755)
+            if folder.exists():
+                old = draft.with_name(f"{draft.name}-old")
+                os.replace(folder, old)
+                os.replace(draft, folder)
+                shutil.rmtree(old)
+            else:
+                os.replace(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise PeerWattError(
+            f"cannot write {folder}: {error.strerror or error}; name another folder with --results."
+        ) from error
+
+
+def _clear_up(folder: Path) -> None:
+    """Remove what killed processes left beside `folder`; restore what they had moved away."""
+    for left in sorted(folder.parent.glob(f".{folder.name}-*")):
+        owner = left.name.removeprefix(f".{folder.name}-").partition("-")[0]
+        if owner.isdigit() and _alive(int(owner)):
+            continue
+        if left.name.endswith("-old") and not folder.exists():
+            os.replace(left, folder)
         else:
-            os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def read_result(path: Path) -> RunResult:
@@ -90,4 +122,5 @@ def read_record(file: Path) -> tuple[bytes, RunResult]:
         field = ".".join(str(part) for part in problem["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         text = f"{field}: {problem['msg']}" if field else problem["msg"]
-        raise PeerWattError(f"{file}: {text}{more}.") from None
+        mend = "remove its folder, or repeat the run with --again"
+        raise PeerWattError(f"{file}: {text}{more}; {mend}.") from None

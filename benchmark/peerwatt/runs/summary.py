@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from peerwatt.evaluation.metrics import entry_score, welfare
 from peerwatt.evaluation.statistics import RESAMPLES, Interval, bootstrap_iqm, ranks
 from peerwatt.fairness.indices import gini
 from peerwatt.runs.entries import Board, Entry
@@ -128,6 +129,7 @@ FAIRNESS = (*SCORES, WORST_OFF)
 """Choices for the fairness axis of the scatter."""
 SHOWN_RECORDS = {m.key for m in MEASURES} | {
     "feasible_kwh",
+    "fbs_kwh",
     "operator_revenue",
     "operator_revenue_grid",
 }
@@ -140,7 +142,7 @@ class Summary:
 
     seeds: tuple[float | None, ...]
     interval: Interval | None
-    """Missing where the measure is undefined for every seed; NaN bounds where there is one seed."""
+    """Missing where no seed has the measure; NaN bounds with fewer than MIN_RUNS seeds."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +172,12 @@ class Row:
 def rows_of(board: Board) -> list[Row]:
     """Compute the rows of a board, best first; entries that cannot be told apart share a rank."""
     summaries = [_summaries(entry) for entry in board.entries]
-    welfare = {
+    seeds = {
         entry.label: np.array([x for x in summary["welfare"].seeds if x is not None])
         for entry, summary in zip(board.entries, summaries, strict=True)
         if summary["welfare"].interval is not None
     }
-    places = ranks(welfare, np.random.default_rng(0))
+    places = ranks(seeds, np.random.default_rng(0))
     rows = [
         Row(
             entry=entry,
@@ -192,9 +194,11 @@ def rows_of(board: Board) -> list[Row]:
 def run_values(result: RunResult) -> dict[str, float | None]:
     """Compute the measures of one run from its episodes; None where one is undefined."""
     test = result.test
-    values: dict[str, float | None] = {"welfare": welfare_of(test)}
+    values: dict[str, float | None] = {
+        "welfare": welfare(test.cost, test.grid_cost, test.oracle_cost)
+    }
     for score in SCORES:
-        values[score.key] = _weighted_mean(test, score.key)
+        values[score.key] = entry_score(test.metrics, score.key)
     savings = np.asarray(test.savings, dtype=np.float64).sum(axis=0)
     bills = np.asarray(test.grid_bills, dtype=np.float64).sum(axis=0)
     scale = float(np.abs(bills).sum())
@@ -213,13 +217,6 @@ def run_values(result: RunResult) -> dict[str, float | None]:
     )
     values["feasible_share"] = _plain_mean(test, "feasible_share")
     return values
-
-
-def welfare_of(test: EpisodeMetrics) -> float | None:
-    """Return the welfare of one run: a ratio of sums, so that no easy episode can explode."""
-    gain = math.fsum(test.grid_cost) - math.fsum(test.cost)
-    possible = math.fsum(test.grid_cost) - math.fsum(test.oracle_cost)
-    return gain / possible if possible > 0.0 else None
 
 
 def _summaries(entry: Entry) -> dict[str, Summary]:
@@ -247,7 +244,11 @@ def _curve(entry: Entry, most: int = 100) -> CurveBand | None:
     """Aggregate the learning curves of the seeds, linear between two validations."""
     curves = []
     for result in entry.results:
-        points = {float(point.agent_steps): point.welfare for point in result.curve}
+        points = {
+            float(point.agent_steps): point.welfare
+            for point in result.curve
+            if point.welfare is not None
+        }
         if points:
             steps = np.array(sorted(points))
             curves.append((steps, np.array([points[step] for step in steps])))
@@ -291,18 +292,6 @@ def _order(row: Row) -> tuple[float, float, str]:
         math.inf if interval is None else -interval.estimate,
         row.entry.label,
     )
-
-
-def _weighted_mean(test: EpisodeMetrics, name: str) -> float | None:
-    """Average a metric over its defined episodes, weighted by feasible energy where recorded."""
-    weights: Sequence[float | None] = test.metrics.get("feasible_kwh", [1.0] * test.episodes)
-    pairs = [
-        (value, weight)
-        for value, weight in zip(test.metrics.get(name, []), weights, strict=False)
-        if value is not None and weight is not None and weight > 0.0
-    ]
-    total = math.fsum(weight for _, weight in pairs)
-    return _ratio(math.fsum(value * weight for value, weight in pairs), total)
 
 
 def _defined(test: EpisodeMetrics, name: str) -> list[float]:

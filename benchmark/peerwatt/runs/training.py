@@ -120,18 +120,20 @@ class TrainingRun:
         """Agent-steps played so far, counted by the harness."""
         return sum(market.agent_steps for market in self._markets)
 
-    def report(self, agent_steps: int, policy: Policy, **metrics: float) -> None:
+    def report(self, policy: Policy, **metrics: float) -> None:
         """Log `metrics` and, when one is due, evaluate `policy` on the validation split.
 
+        How far the training is, the harness counts itself.
+
         Args:
-            agent_steps: how far the training is, by the algorithm's own count.
             policy: the policy as it is now; it is only played.
             metrics: numbers to log, once per iteration.
         """
+        agent_steps = self.agent_steps
         row: dict[str, Any] = {
             "agent_steps": agent_steps,
             "seconds": round(time.perf_counter() - self._started, 3),
-            **metrics,
+            **{name: _or_none(float(value)) for name, value in metrics.items()},
         }
         if self._validations and agent_steps * self._validations >= len(self.curve) * self.budget:
             point = self._validate(agent_steps, policy)
@@ -139,7 +141,7 @@ class TrainingRun:
             row |= {f"validation_{name}": score for name, score in point.scores.items()}
         if self._metrics_file is not None:
             with self._metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row, allow_nan=False) + "\n")
         if self._progress is not None:
             self._progress(agent_steps)
 
@@ -152,11 +154,12 @@ class TrainingRun:
         before = time.perf_counter()
         evaluation = self._evaluator(policy, self.seed)
         scores = {name: _or_none(evaluation.score(name)) for name in SCORES}
-        point = CurvePoint(agent_steps=agent_steps, welfare=evaluation.welfare, scores=scores)
+        welfare = _or_none(evaluation.welfare)
+        point = CurvePoint(agent_steps=agent_steps, welfare=welfare, scores=scores)
         self.curve.append(point)
         self.evaluation_seconds += time.perf_counter() - before
         return point
 
 
 def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return value if np.isfinite(value) else None

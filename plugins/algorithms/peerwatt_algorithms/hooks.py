@@ -27,5 +27,6 @@ def peerwatt_algorithms() -> Iterable[AlgorithmSpec]:
             factory="peerwatt_algorithms.ippo:IPPO",
             policy="peerwatt_algorithms.ippo:IPPOPolicy",
             summary="Independent PPO: one actor-critic per household, learning alone.",
+            requires="peerwatt[train]",
         ),
     ]

@@ -20,6 +20,7 @@ arXiv 2011.09533; PPO of Schulman et al. 2017, arXiv 1707.06347). Implementation
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -88,14 +89,28 @@ class IPPO:
     """Play the most likely action in evaluation; otherwise sample."""
 
     def __post_init__(self) -> None:
+        """Refuse values that cannot work, in one sentence."""
+        for name in ("num_envs", "rollout_slots", "epochs", "minibatches"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("hidden", all(width >= 1 for width in self.hidden), "widths of at least 1")
+        for name in ("learning_rate", "clip", "max_grad_norm"):
+            value = getattr(self, name)
+            self._require(name, 0 < value < math.inf, "a positive number")
+        for name in ("gamma", "gae_lambda"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        for name in ("entropy_weight", "value_weight"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "a number of at least 0")
+        positive = self.target_kl is None or 0 < self.target_kl < math.inf
+        self._require("target_kl", positive, "a positive number or None")
         if self.num_envs * self.rollout_slots < self.minibatches:
             raise PeerWattError(
                 f"num_envs {self.num_envs} x rollout_slots {self.rollout_slots} gives fewer "
                 f"samples than minibatches {self.minibatches}."
             )
-        for name in ("num_envs", "rollout_slots", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise PeerWattError(f"{name} {getattr(self, name)} must be at least 1.")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise PeerWattError(f"ippo: {name} {getattr(self, name)!r} must be {expected}.")
 
     def train(self, run: TrainingRun) -> IPPOPolicy:
         """Train on `run` until its budget of agent-steps is spent."""
@@ -206,7 +221,6 @@ class IPPO:
             means = sums.mean(axis=0) / (passes * steps * batch)
             names = ("policy_loss", "value_loss", "entropy", "approximate_kl", "share_clipped")
             run.report(
-                (iteration + 1) * per_iteration,
                 policy,
                 reward=float(reward.mean()),
                 learning_rate=self.learning_rate * left,

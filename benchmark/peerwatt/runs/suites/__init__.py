@@ -41,13 +41,13 @@ class Suite(_Part):
                 algorithm=algorithm,
                 critic=critic,
                 seed=seed,
-                budget=budget or self.budget,
+                budget=self.budget if budget is None else budget,
             )
             for entry in self.entry
             for task in entry.tasks
             for algorithm in entry.algorithms
             for critic in entry.critics
-            for seed in range(seeds or self.seeds)
+            for seed in range(self.seeds if seeds is None else seeds)
         ]
 
 
@@ -71,7 +71,7 @@ def load_suite(name: str) -> Suite:
         return Suite.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise PeerWattError(f"cannot read suite {name}: {error.strerror}.") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PeerWattError(f"suite {name} is not valid TOML: {error}.") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -1,0 +1,107 @@
+"""Algorithms that misbehave: told what they did, and nothing of theirs is published."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from peerwatt.errors import PeerWattError
+from peerwatt.plugins import loader
+from peerwatt.plugins.loader import Registered
+from peerwatt.runs.config import RunConfig, resolve
+from peerwatt.runs.execute import execute, finished
+from peerwatt.runs.store import read_result
+from peerwatt_algorithms.mid_quote import MidQuote
+
+
+@dataclass(frozen=True)
+class Overdraws:
+    def train(self, run):
+        market = run.envs(10)
+        market.reset()
+        for _ in range(20):
+            market.step(np.zeros((10, 8, 3), np.int64))
+        return MidQuote(nvec=market.action_nvec)
+
+
+@dataclass(frozen=True)
+class Raises:
+    def train(self, run):
+        raise ZeroDivisionError("in train")
+
+
+class OutOfSpace(MidQuote):
+    def act(self, observations, action_mask, generator):
+        return super().act(observations, action_mask, generator) + 100
+
+
+@dataclass(frozen=True)
+class PlaysOutOfSpace:
+    def train(self, run):
+        return OutOfSpace(nvec=run.envs(1).action_nvec)
+
+
+@dataclass(frozen=True)
+class ChangesTheTask:
+    def train(self, run):
+        run.task.community.load[:] = 0
+        return MidQuote(nvec=run.envs(1).action_nvec)
+
+
+@dataclass(frozen=True)
+class BoastsAndReportsNonsense:
+    def train(self, run):
+        market = run.envs(1)
+        policy = MidQuote(nvec=market.action_nvec)
+        for _ in range(5):
+            run.report(policy, agent_steps_by_my_count=1e9, loss=float("nan"))
+        return policy
+
+
+@pytest.fixture
+def attempt(monkeypatch, tmp_path):
+    def run(algorithm, policy=MidQuote):
+        spec = SimpleNamespace(
+            name="hostile", trainable=True, load=lambda: algorithm, load_policy=lambda: policy
+        )
+        found = loader.registry()
+        hostile = {**found["algorithm"], "hostile": Registered(spec, "acme", "1")}
+        monkeypatch.setattr(loader, "registry", lambda: {**found, "algorithm": hostile})
+        config = RunConfig(task="pilot-v1", algorithm="hostile", budget=1000)
+        return resolve(config), execute(resolve(config), tmp_path)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "error", "words"),
+    [
+        (Overdraws, MidQuote, PeerWattError, "'hostile' played 1,600 agent-steps, more than its"),
+        (Raises, MidQuote, ZeroDivisionError, "in train"),
+        (PlaysOutOfSpace, OutOfSpace, PeerWattError, "leaves its space"),
+        (ChangesTheTask, MidQuote, ValueError, "read-only"),
+    ],
+)
+def test_a_misbehaving_algorithm_publishes_nothing(
+    attempt, tmp_path, algorithm, policy, error, words
+):
+    with pytest.raises(error, match=words):
+        attempt(algorithm, policy)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_harness_counts_the_agent_steps_itself(attempt):
+    _, folder = attempt(BoastsAndReportsNonsense)
+    result = read_result(folder)
+    assert result.agent_steps == 0
+    assert [point.agent_steps for point in result.curve] == [0]
+    assert "NaN" not in (folder / "metrics.jsonl").read_text()
+
+
+def test_a_run_without_its_policy_is_not_finished(attempt, tmp_path):
+    run, folder = attempt(BoastsAndReportsNonsense)
+    assert set(read_result(folder).files) == {"metrics.jsonl", "policy.json"}
+    assert finished(run, tmp_path)
+    (folder / "policy.json").unlink()
+    assert not finished(run, tmp_path)
