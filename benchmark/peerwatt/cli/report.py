@@ -14,7 +14,7 @@ from peerwatt.runs.runner import Failure, Finished
 from peerwatt.runs.store import RESULT_FILE
 from peerwatt.runs.summary import TABLE, rows_of, written
 
-WIDE = 124
+WIDE = 118
 """Columns of text that the whole table takes; a narrower terminal gets the first measures only."""
 
 
@@ -36,7 +36,13 @@ def finish(done: Finished) -> None:
 def _table(board: Board, width: int) -> Table:
     measures = TABLE if width >= WIDE else TABLE[:6]
     caption = "IQM over seeds; test split; welfare: 0 is grid-only, 1 the optimum [95 % interval]"
-    table = Table(title=board.title, caption=caption, box=box.SIMPLE_HEAD)
+    table = Table(
+        title=board.title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("rank", justify="right")
     table.add_column("entry", no_wrap=True)
     table.add_column("seeds", justify="right")
