@@ -59,9 +59,9 @@ def make_result(
             "fpp": [0.9, 0.7],
             "ftb": [None, 0.4],
             "feasible_kwh": [3.0, 1.0],
-            "operator_revenue": [8.0, 10.0],
-            "operator_revenue_grid": [10.0, 10.0],
-            "volume_kwh": [4.0, 6.0],
+            "operator_revenue": [9.0, 17.0],
+            "operator_revenue_grid": [10.0, 20.0],
+            "volume_kwh": [1.5, 1.0],
         }
     if config_hash is None:
         config_hash = sha256(f"{algorithm}{critic}{mechanism}{budget}".encode()).hexdigest()

@@ -205,3 +205,29 @@ def test_results_on_other_scenarios_do_not_compare(tmp_path):
 def test_short_count():
     counts = (0, 640, 500_000, 4_000_000, 1.5e9)
     assert [short_count(n) for n in counts] == ["0", "640", "500k", "4M", "1.5G"]
+
+
+@pytest.mark.parametrize(
+    ("field", "old", "new"),
+    [
+        ("seed", '"seed": 0', '"seed": -5'),
+        ("seed", '"seed": 0', f'"seed": {10**30}'),
+        ("task.name", '"name": "pilot-v1"', '"name": "../../x"'),
+        ("task.slots", '"slots": 48', '"slots": -4'),
+        ("created_utc", '"created_utc": "2025', '"created_utc": "yesterday 2025'),
+        ("files", '"files": {}', '"files": {"../../etc/passwd": "0"}'),
+        ("test.cost", '"cost": [\n   9.0', '"cost": [\n   9e300'),
+        ("curve", '"agent_steps": 20', '"agent_steps": 10'),
+        ("curve", '"agent_steps": 20', '"agent_steps": 2000000'),
+        ("curve", '"welfare": 0.2', '"welfare": 3.0'),
+        ("volume_kwh", '"volume_kwh": [\n    1.5', '"volume_kwh": [\n    3.5'),
+    ],
+)
+def test_what_cannot_be_true_is_refused(tmp_path, field, old, new):
+    path = write_result(tmp_path, make_result(curve=[(10, 0.1), (20, 0.2)]))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(PeerWattError) as caught:
+        read_boards(tmp_path)
+    assert str(path) in str(caught.value) and field in str(caught.value)

@@ -32,9 +32,9 @@ class CompareOptions:
     Seeds are resampled independently in each entry; both met the same test scenarios.
     """
 
-    base: Annotated[Path, tyro.conf.Positional]
+    base: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BASE")]
     """Folder of the first entry (with its seed folders)."""
-    other: Annotated[Path, tyro.conf.Positional]
+    other: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OTHER")]
     """Folder of the second entry."""
 
 

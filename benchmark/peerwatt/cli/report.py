@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.runs.entries import Board, boards_of
 from peerwatt.runs.runner import Failure, Finished
 from peerwatt.runs.store import RESULT_FILE
@@ -35,7 +36,11 @@ def finish(done: Finished) -> None:
 
 def _table(board: Board, width: int) -> Table:
     measures = TABLE if width >= WIDE else TABLE[:6]
-    caption = "IQM over seeds; test split; welfare: 0 is grid-only, 1 the optimum [95 % interval]"
+    rows = rows_of(board)
+    caption = "IQM over seeds; test split; welfare: 0 is grid-only, 1 the optimum"
+    ranked = [row.rank is not None for row in rows]
+    caption += " [95 % interval]" if any(ranked) else ""
+    caption += "" if all(ranked) else f"; fewer than {MIN_RUNS} seeds: no interval, no rank"
     table = Table(
         title=board.title,
         caption=caption,
@@ -51,7 +56,7 @@ def _table(board: Board, width: int) -> Table:
         unit = " %" if measure.unit == "percent" else ""
         words = (measure.title + unit).split(" ", 1)
         table.add_column("\n".join(words), justify="right", min_width=max(map(len, words)))
-    for row in rows_of(board):
+    for row in rows:
         intervals = [row.interval(measure) for measure in measures]
         cells = [
             written(interval and interval.estimate, measure)

@@ -113,8 +113,9 @@ def ranks(
     """Return the rank of each entry by its scores, of which more is better.
 
     A rank is 1 + the number of entries that are significantly better, by which the whole interval
-    of the difference lies above 0; entries that cannot be told apart share a rank. An entry with
-    fewer than `MIN_RUNS` runs, or with a score that is not finite, has none and is not counted.
+    of the difference lies above 0. "Significantly better" is not transitive: two entries of
+    different rank need not differ significantly. An entry with fewer than `MIN_RUNS` runs, or with
+    a score that is not finite, has none and is not counted.
 
     Each pair is compared at the level `confidence` on its own, without any correction for multiple
     comparisons: the more entries, the likelier is some difference by chance alone.

@@ -16,11 +16,12 @@ from peerwatt.fairness.critic import FairnessScores
 class Shaping:
     """Ramped, weighted, role-aware addition of fairness scores to the economic reward.
 
-    The ramp ``lambda(e) = lambda_max x clip((e - warm) / ramp, 0, 1)`` lets agents learn to trade
-    before they learn to be fair. Concept: FairMarket-RL (arXiv 2506.22708, 2508.18610), which
-    publishes no numbers: the defaults are PeerWatt's own, chosen on the validation splits of its
-    tasks (0.1 and 0.3 moved no score, 10 cost a third of the welfare of fontana-v1). This is not
-    potential-based shaping: it moves the equilibria on purpose.
+    After the share e of the training budget each weight is multiplied by
+    clip((e - warm) / ramp, 0, 1), which lets agents learn to trade before they learn to be fair.
+    Concept: FairMarket-RL (arXiv 2506.22708, 2508.18610), which publishes no numbers: the defaults
+    are PeerWatt's own, chosen on the validation splits of its tasks (0.1 and 0.3 moved no score,
+    10 cost a third of the welfare of fontana-v1). This is not potential-based shaping: it moves
+    the equilibria on purpose.
     """
 
     ftg: float = 1.0

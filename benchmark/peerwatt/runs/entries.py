@@ -165,6 +165,11 @@ def _check_steps(path: Path, result: RunResult) -> None:
             f"{path}: agent_steps: {result.agent_steps} is not between 0 and the budget of "
             f"{result.budget}."
         )
+    steps = [point.agent_steps for point in result.curve]
+    if steps != sorted(set(steps)) or (steps and steps[-1] > result.agent_steps):
+        raise PeerWattError(
+            f"{path}: curve: its agent_steps must rise, up to {result.agent_steps}, not {steps}."
+        )
 
 
 def _check_money(path: Path, result: RunResult) -> None:
@@ -210,6 +215,20 @@ def _check_metrics(path: Path, result: RunResult) -> None:
                 raise PeerWattError(
                     f"{path}: test.metrics.{name}.{episode}: {value:.9g} is {meaning}."
                 )
+    for part in ("volume_kwh", "fbs_kwh"):
+        _check_part(path, result, part)
+
+
+def _check_part(path: Path, result: RunResult, part: str) -> None:
+    """Refuse more energy of a kind than could be traded."""
+    metrics = result.test.metrics
+    pairs = zip(metrics.get(part, []), metrics.get("feasible_kwh", []), strict=False)
+    for episode, (value, most) in enumerate(pairs):
+        if value is not None and most is not None and value > most * (1 + 1e-9):
+            raise PeerWattError(
+                f"{path}: test.metrics.{part}.{episode}: {value:.9g} is more than the tradable "
+                f"{most:.9g} kWh."
+            )
 
 
 def _check_same_scenarios(runs: Sequence[Run]) -> None:

@@ -10,7 +10,12 @@ SCHEMA_VERSION: Literal[1] = 1
 METRICS_VERSION = 1
 """Raised whenever the definition of a metric changes; results of another version do not compare."""
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)$")]
 
 
 class Record(BaseModel):
@@ -22,10 +27,10 @@ class Record(BaseModel):
 class TaskRecord(Record):
     """Which task was played, exactly."""
 
-    name: str
-    content_hash: str = Field(description="SHA-256 over the card and the data it names")
-    households: int
-    slots: int = Field(description="slots per episode")
+    name: TaskName
+    content_hash: Hash = Field(description="SHA-256 over the card and the data it names")
+    households: int = Field(ge=1)
+    slots: int = Field(ge=1, description="slots per episode")
 
 
 class PluginRecord(Record):
@@ -61,9 +66,9 @@ class EpisodeMetrics(Record):
 class CurvePoint(Record):
     """One validation of the policy in training."""
 
-    agent_steps: int
-    welfare: Finite | None
-    scores: dict[str, Finite | None] = Field(default_factory=dict)
+    agent_steps: int = Field(ge=0)
+    welfare: Annotated[float, Field(ge=-1e12, le=1 + 1e-6, allow_inf_nan=False)] | None
+    scores: dict[str, Share | None] = Field(default_factory=dict)
 
 
 class Timings(Record):
@@ -97,17 +102,17 @@ class RunResult(Record):
     algorithm: PluginRecord
     critic: PluginRecord
     shaping: dict[str, Any] = Field(description="weights and ramp by which the critic shaped")
-    seed: int
-    budget: int = Field(description="agent-steps that the algorithm was allowed")
+    seed: int = Field(ge=0, le=2**31 - 1)
+    budget: int = Field(ge=0, le=2**53, description="agent-steps that the algorithm was allowed")
     agent_steps: int = Field(description="agent-steps that it took")
-    config_hash: str = Field(description="SHA-256 over all of the above but the seed")
+    config_hash: Hash = Field(description="SHA-256 over all of the above but the seed")
     households: list[str] = Field(description="group of each household, in order")
     test: EpisodeMetrics = Field(description="final evaluation on the test split, done once")
     curve: list[CurvePoint] = Field(description="evaluations on the validation split in training")
     timings: Timings
     environment: Environment
-    files: dict[str, str] = Field(
+    files: dict[FileName, Hash] = Field(
         default_factory=dict, description="SHA-256 of each other file in the run's folder"
     )
     command: str
-    created_utc: str
+    created_utc: Time

@@ -97,6 +97,9 @@ def _work(index: int, config: RunConfig, results: Path) -> tuple[int, Failure | 
         return index, None
     except PeerWattError as error:
         return index, Failure(str(error), bad_input=True)
+    except MemoryError as error:
+        sentence = f"not enough memory ({error}): lower num_envs, sizes or --workers."
+        return index, Failure(sentence, bad_input=True)
     except SystemExit:
         os._exit(1)  # the pool would take it for a result and wait for more work
     except Exception:
@@ -113,7 +116,8 @@ def run_all(
 ) -> Finished:
     """Execute all runs of `configs` that are not in `results` yet.
 
-    Names and options of all runs are checked before the first one starts. Each run is a process
+    Names and options of all runs are checked before the first one starts; what only the algorithm
+    can tell, such as a budget too small for it, fails that run. Each run is a process
     of its own on one core (spawned, one torch thread), so runs do not disturb each other.
 
     Args:
@@ -212,9 +216,9 @@ def _run_pool(
             progress,
             ProcessPoolExecutor(workers, context, _begin_worker, (messages,)) as pool,
         ):
-            live = _Live(progress, {i: runs[i] for i, _ in todo})
-            pending: list[Future[Any]] = [pool.submit(_work, i, c, results) for i, c in todo]
             try:
+                live = _Live(progress, {i: runs[i] for i, _ in todo})
+                pending: list[Future[Any]] = [pool.submit(_work, i, c, results) for i, c in todo]
                 while pending:
                     with contextlib.suppress(queue.Empty):
                         while True:

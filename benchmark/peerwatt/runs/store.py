@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -44,19 +44,20 @@ def check_writable(results: Path) -> None:
         ) from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def written_at_once(folder: Path) -> Iterator[Path]:
     """Yield a hidden sibling of `folder` that takes its place when the block ends without error.
 
     Raises:
         PeerWattError: the disk refused.
     """
-    try:
+    with _told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _clear_up(folder)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent))
-        try:
-            yield draft
+    try:
+        yield draft
+        with _told(folder):
             draft.chmod(0o755)
             if folder.exists():
                 old = draft.with_name(f"{draft.name}-old")
@@ -65,8 +66,18 @@ def written_at_once(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(old)
             else:
                 os.replace(draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):  # what holds other runs stays
+            folder.parent.rmdir()
+            folder.parent.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one sentence."""
+    try:
+        yield
     except OSError as error:
         raise PeerWattError(
             f"cannot write {folder}: {error.strerror or error}; name another folder with --results."

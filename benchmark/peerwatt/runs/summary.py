@@ -16,7 +16,7 @@ import numpy as np
 
 from peerwatt.evaluation.metrics import entry_score, welfare
 from peerwatt.evaluation.statistics import RESAMPLES, Interval, bootstrap_iqm, ranks
-from peerwatt.fairness.indices import gini
+from peerwatt.fairness.indices import gini, share_of_losers, worst_off
 from peerwatt.runs.entries import Board, Entry
 from peerwatt.runs.result import EpisodeMetrics, RunResult
 
@@ -170,7 +170,7 @@ class Row:
 
 
 def rows_of(board: Board) -> list[Row]:
-    """Compute the rows of a board, best first; entries that cannot be told apart share a rank."""
+    """Compute the rows of a board, best first."""
     summaries = [_summaries(entry) for entry in board.entries]
     seeds = {
         entry.label: np.array([x for x in summary["welfare"].seeds if x is not None])
@@ -202,19 +202,19 @@ def run_values(result: RunResult) -> dict[str, float | None]:
     savings = np.asarray(test.savings, dtype=np.float64).sum(axis=0)
     bills = np.asarray(test.grid_bills, dtype=np.float64).sum(axis=0)
     scale = float(np.abs(bills).sum())
-    losing = savings < -1e-9 * scale
     values["mean_saving"] = _ratio(float(savings.sum()), float(bills.sum()), 100.0)
     paying = bills > 1e-9 * scale
     values["worst_off"] = (
-        float((savings[paying] / bills[paying]).min() * 100.0) if paying.any() else None
+        float(worst_off(savings[paying] / bills[paying]) * 100.0) if paying.any() else None
     )
-    values["losers"] = float(losing.mean() * 100.0)
+    # Sums of rounded money: a saving within rounding of zero is none, not a loss.
+    exact = np.where(np.abs(savings) <= 1e-9 * scale, 0.0, savings)
+    values["losers"] = float(share_of_losers(exact) * 100.0)
     inequality = float(gini(savings))
     values["gini"] = inequality if math.isfinite(inequality) else None
-    revenue, grid = _total(test, "operator_revenue"), _total(test, "operator_revenue_grid")
-    values["operator"] = (
-        None if revenue is None or grid is None else _ratio(revenue - grid, grid, 100.0)
-    )
+    # Payments inside the community sum to zero: what it pays is what the operator takes.
+    grid = math.fsum(test.grid_cost)
+    values["operator"] = _ratio(math.fsum(test.cost) - grid, grid, 100.0)
     values["feasible_share"] = _plain_mean(test, "feasible_share")
     return values
 
@@ -303,12 +303,6 @@ def _plain_mean(test: EpisodeMetrics, name: str) -> float | None:
     """Average a metric over its defined episodes."""
     values = _defined(test, name)
     return math.fsum(values) / len(values) if values else None
-
-
-def _total(test: EpisodeMetrics, name: str) -> float | None:
-    """Sum a metric over the episodes; undefined unless every episode has it."""
-    values = _defined(test, name)
-    return math.fsum(values) if len(values) == test.episodes else None
 
 
 def _ratio(above: float, below: float, scale: float = 1.0) -> float | None:
