@@ -59,7 +59,7 @@ def parse(kind: type[Any], arguments: list[str], prog: str, description: str) ->
                 groups.append((f"{role}_options", Annotated[factory, hidden], factory))
     groups.append(("shaping", Shaping, Shaping))
     fields: list[Any] = [
-        ("basics", Annotated[kind, tyro.conf.OmitArgPrefixes]),
+        ("basics", Annotated[kind, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")]),
         *((name, hint, dataclasses.field(default_factory=maker)) for name, hint, maker in groups),
     ]
     combined = dataclasses.make_dataclass("Arguments", fields, frozen=True)
