@@ -9,16 +9,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HARNESS = ROOT / "benchmark" / "peerwatt"
-PLUGINS = {"peerwatt_algorithms", "peerwatt_critics", "peerwatt_tasks", "peerwatt_leaderboard"}
+PLUGINS = {
+    "peerwatt_algorithms",
+    "peerwatt_critics",
+    "peerwatt_mechanisms",
+    "peerwatt_sinks",
+    "peerwatt_tasks",
+    "peerwatt_leaderboard",
+}
 # cli -> runs -> evaluation -> env -> {market, community, fairness}; community counts in the
 # market's units; plugins and errors are leaves that everybody may use.
 ALLOWED = {
-    "market": set(),
-    "community": {"market"},
+    "market": {"plugins"},  # only to look a mechanism up by its name
+    "community": {"market", "plugins"},
     "fairness": set(),
-    "env": {"market", "community", "fairness"},
+    "env": {"market", "community", "fairness", "plugins"},
     "evaluation": {"market", "community", "fairness", "env"},
-    "plugins": {"community"},  # only to load a card by its path
+    "plugins": {"community", "market"},  # only to load a card or a mechanism
     "runs": {"market", "community", "fairness", "env", "evaluation", "plugins"},
     "cli": {"market", "community", "fairness", "env", "evaluation", "plugins", "runs"},
 }

@@ -169,8 +169,8 @@ def _section_context(
         "episodes": first.test.episodes,
         "groups": ", ".join(f"{count} {name}" for name, count in groups.items()),
         "lead": _lead(rows),
-        "mechanisms": len({row.entry.first.mechanism for row in rows}) > 1,
-        "mechanism": first.mechanism,
+        "mechanisms": len({row.entry.first.mechanism.name for row in rows}) > 1,
+        "mechanism": first.mechanism.name,
         "unranked": any(row.rank is None for row in rows),
         "rows": [
             _row_context(row, section.identifiers[row.entry.label], styles, low, high, rows)
@@ -377,7 +377,7 @@ def _record(row: Row, identifier: str) -> dict[str, Any]:
         "algorithm": first.algorithm.name,
         "algorithm_version": f"{first.algorithm.distribution} {first.algorithm.version}",
         "critic": first.critic.name,
-        "mechanism": first.mechanism,
+        "mechanism": first.mechanism.name,
         "scripted": row.entry.scripted,
         "budget": first.budget,
         "seeds": [result.seed for result in row.entry.results],

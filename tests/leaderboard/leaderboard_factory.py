@@ -67,7 +67,7 @@ def make_result(
         config_hash = sha256(f"{algorithm}{critic}{mechanism}{budget}".encode()).hexdigest()
     return RunResult(
         task=TaskRecord(name=task, content_hash=content_hash, households=n, slots=48),
-        mechanism=mechanism,
+        mechanism=PluginRecord(name=mechanism, distribution="peerwatt", version="0.1.0"),
         algorithm=PluginRecord(
             name=algorithm, distribution="peerwatt", version="0.1.0", options=options or {}
         ),
@@ -110,7 +110,7 @@ def make_result(
 
 def write_result(folder: Path, result: RunResult) -> Path:
     """Write a result where the runner would, and return the file."""
-    entry = f"{result.algorithm.name}--{result.critic.name}--{result.mechanism}"
+    entry = f"{result.algorithm.name}--{result.critic.name}--{result.mechanism.name}"
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in entry)
     run = folder / result.task.name / safe / result.config_hash[:8] / f"seed-{result.seed:03d}"
     run.mkdir(parents=True, exist_ok=True)

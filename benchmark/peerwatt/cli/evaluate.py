@@ -19,7 +19,7 @@ from peerwatt.community import Task
 from peerwatt.env import VectorMarket
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS, Evaluation, Evaluator, Policy
-from peerwatt.plugins.loader import find, load_task, registry
+from peerwatt.plugins.loader import find, load_mechanism, load_task, registry
 from peerwatt.runs.execute import episode_record
 from peerwatt.runs.result import RunResult
 from peerwatt.runs.store import RESULT_FILE, read_result
@@ -59,7 +59,8 @@ def run(arguments: list[str]) -> None:
     spec = find("algorithm", result.algorithm.name).spec
     policy: Policy = spec.load_policy().load(folder)
     _check_fit(policy, task, folder)
-    evaluation = Evaluator(task, "test", mechanism=result.mechanism)(policy, result.seed)
+    mechanism = load_mechanism(result.mechanism.name, result.mechanism.options)
+    evaluation = Evaluator(task, "test", mechanism=mechanism)(policy, result.seed)
     now = json.loads(episode_record(evaluation).model_dump_json())
     same = now == json.loads(result.test.model_dump_json())
     if options.json:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from peerwatt.plugins.loader import Kind
 
-KINDS: tuple[Kind, ...] = ("task", "algorithm", "critic")
+KINDS: tuple[Kind, ...] = ("task", "algorithm", "critic", "mechanism", "sink")
 USAGE = """usage: peerwatt list [--json]
 
-Show the tasks, algorithms and critics that are installed, and who brought them."""
+Show what is installed: tasks, algorithms, critics, mechanisms, sinks, and who brought them."""
 
 
 def run(arguments: list[str]) -> None:

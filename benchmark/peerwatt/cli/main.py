@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
         return load
 
     commands: dict[str, tuple[str, Callable[[], Any]]] = {
-        "list": ("Show the tasks, algorithms and critics that are installed.", lambda: listing.run),
+        "list": ("Show the tasks, algorithms, critics, mechanisms and sinks.", lambda: listing.run),
         "run": ("Train and evaluate one entry, over seeds.", lazy("peerwatt.cli.run", "run")),
         "bench": ("Run a suite of entries.", lazy("peerwatt.cli.bench", "run")),
         "evaluate": (
@@ -35,14 +36,67 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
             "Compare two entries of a task, with intervals.",
             lazy("peerwatt.cli.compare", "run"),
         ),
+        "plugins": (
+            "List, check and create plugins.",
+            lazy("peerwatt.cli.plugins", "run"),
+        ),
+        "submit": (
+            "Pack, validate and verify entries of the leaderboard.",
+            lazy("peerwatt.cli.submit", "run"),
+        ),
         "schema": ("Print the JSON Schema of result.json.", lazy("peerwatt.cli.schema", "run")),
     }
     from peerwatt.plugins.loader import registry
 
     for name, plugin in sorted(registry()["command"].items()):
-        spec = plugin.spec
-        commands[name] = (spec.summary, partial(_typed, spec))
+        if name.split()[0] in commands:
+            _warn(f"plugin {plugin.distribution} cannot replace the command {name!r}.")
+            continue
+        commands[name] = (plugin.spec.summary, partial(_typed, plugin.spec))
     return commands
+
+
+def _warn(sentence: str) -> None:
+    print(f"peerwatt: warning: {sentence}", file=sys.stderr)
+
+
+def take_plugin_flags(arguments: list[str]) -> list[str]:
+    """Return `arguments` without the flags that say which plugins to load, and follow these.
+
+    They become environment variables, so that worker processes load the same plugins.
+
+    Raises:
+        PeerWattError: `--plugin` without a file.
+    """
+    from peerwatt.plugins.loader import FILES, ONLY, STRICT
+
+    rest: list[str] = []
+    words = iter(arguments)
+    files: list[str] = []
+    for word in words:
+        if word == "--no-plugins":
+            os.environ[ONLY] = ""
+        elif word == "--strict-plugins":
+            os.environ[STRICT] = "1"
+        elif word == "--plugin" or word.startswith("--plugin="):
+            file = word.partition("=")[2] if "=" in word else next(words, "")
+            if not file:
+                raise PeerWattError("--plugin needs a file, as in --plugin ./my_trader.py.")
+            files.append(os.path.abspath(file))
+        else:
+            rest.append(word)
+    if files:
+        os.environ[FILES] = os.pathsep.join(files)
+    return rest
+
+
+def _warn_of_plugins(arguments: list[str]) -> None:
+    """Tell in a line each which plugins are broken; `peerwatt plugins` tells it anyway."""
+    from peerwatt.plugins.loader import registry
+
+    if arguments[:1] != ["plugins"]:
+        for problem in registry().problems:
+            _warn(f"{problem} (`peerwatt plugins list` tells more)")
 
 
 def _typed(spec: Any) -> Callable[[list[str]], None]:
@@ -68,6 +122,11 @@ def _help(commands: dict[str, tuple[str, Callable[[], Any]]]) -> str:
             "commands:",
             *lines,
             "",
+            "plugins, with any command:",
+            "  --plugin FILE      load a plugin that is a single file, such as ./my_trader.py",
+            "  --no-plugins       load only what comes with PeerWatt",
+            "  --strict-plugins   stop if a plugin is broken, instead of warning",
+            "",
             "`peerwatt COMMAND --help` explains a command; `peerwatt --version` tells the version.",
         ]
     )
@@ -80,7 +139,9 @@ def dispatch(arguments: list[str]) -> None:
 
         print(f"peerwatt {version('peerwatt')}")
         return
+    arguments = take_plugin_flags(arguments)
     commands = _commands()
+    _warn_of_plugins(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help(commands))
         return

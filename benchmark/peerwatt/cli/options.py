@@ -1,4 +1,4 @@
-"""Options of plugins on the command line: `--algorithm.NAME`, `--critic.NAME`, `--shaping.NAME`."""
+"""Options of plugins on the command line: `--algorithm.NAME`, `--critic.NAME`, and so on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import tyro
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import Shaping
-from peerwatt.plugins.loader import find
+from peerwatt.plugins.loader import Kind, build, find
 from peerwatt.runs.config import DEFAULT_BUDGET, DEFAULT_VALIDATIONS, RunConfig
+
+ROLES: tuple[Kind, ...] = ("algorithm", "critic", "mechanism", "sink")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,10 @@ class Basics:
     critic: str = "none"
     """Name of the critic that shapes the reward in training; it never scores the entry."""
     mechanism: str | None = None
-    """Market mechanism instead of the task's own: cda or call."""
+    """Market mechanism instead of the task's own; `peerwatt list` shows them."""
+    sink: str | None = None
+    """Where the numbers of a run go as well, such as csv; result.json and metrics.jsonl are always
+    written. A sink that fails never fails the run."""
     budget: str = str(DEFAULT_BUDGET)
     """Agent-steps to train for; k, M and G are understood, as in 2M."""
     validations: int = DEFAULT_VALIDATIONS
@@ -47,13 +52,16 @@ def parse(kind: type[Any], arguments: list[str], prog: str, description: str) ->
     """Parse `arguments` into `kind` (a dataclass) plus the options of the plugins they name.
 
     Returns the instance of `kind`, and an object with the attributes `algorithm_options`,
-    `critic_options` (dataclass instances) and `shaping`.
+    `critic_options`, `mechanism_options`, `sink_options` (dataclass instances, absent where the
+    plugin has none) and `shaping`.
     """
     groups: list[tuple[str, Any, Any]] = []
-    for role in ("algorithm", "critic"):
+    for role in ROLES:
         name = peek(arguments, role, "none" if role == "critic" else "")
         if name and not name.startswith("-"):
-            factory = find(role, name).spec.load()
+            plugin = find(role, name)
+            factory = plugin.spec.load()
+            build(role, plugin, {})
             if any(f.init and not f.kw_only for f in dataclasses.fields(factory)):
                 hidden = tyro.conf.arg(name=role)
                 groups.append((f"{role}_options", Annotated[factory, hidden], factory))
@@ -120,6 +128,9 @@ def run_config(basics: Basics, parsed: Any, seed: int) -> RunConfig:
         mechanism=basics.mechanism,
         algorithm_options=options_of(getattr(parsed, "algorithm_options", None)),
         critic_options=options_of(getattr(parsed, "critic_options", None)),
+        mechanism_options=options_of(getattr(parsed, "mechanism_options", None)),
+        sink=basics.sink,
+        sink_options=options_of(getattr(parsed, "sink_options", None)),
         shaping=parsed.shaping,
         validations=basics.validations,
     )

@@ -12,7 +12,7 @@ from rich.table import Table
 from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.runs.entries import Board, boards_of
 from peerwatt.runs.runner import Failure, Finished
-from peerwatt.runs.store import RESULT_FILE
+from peerwatt.runs.store import RESULT_FILE, read_result
 from peerwatt.runs.summary import TABLE, rows_of, written
 
 WIDE = 118
@@ -24,6 +24,9 @@ def finish(done: Finished) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     for board in boards_of(folder / RESULT_FILE for folder in done.folders):
         console.print(_table(board, console.width))
+    notes = [n for folder in done.folders for n in read_result(folder).notes]
+    for note in dict.fromkeys(notes):
+        print(f"peerwatt: warning: {note}.", file=sys.stderr)
     labels: dict[Failure, list[str]] = {}
     for label, failure in done.failures.items():
         labels.setdefault(failure, []).append(label)

@@ -26,7 +26,7 @@ class SingleOptions:
     critic: str = "none"
     """Name of the critic that shapes the reward in training, with its default options."""
     mechanism: str | None = None
-    """Market mechanism instead of the task's own: cda or call."""
+    """Market mechanism instead of the task's own, with its default options."""
     seed: int = 0
     """Seed of the run."""
     budget: str = str(DEFAULT_BUDGET)

@@ -76,16 +76,41 @@ class TariffCard(_Part):
         return self
 
 
+class MechanismCard(BaseModel):
+    """A mechanism with options other than its defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+    name: str
+
+
 class MarketCard(_Part):
     """How the community trades."""
 
-    mechanism: str = "cda"
+    mechanism: str | MechanismCard = "cda"
+    """Name of a mechanism, or a table of its name and options: { name = "call", theta = 0.3 }."""
     price_levels: Annotated[int, Field(ge=3, le=MAX_PRICE_LEVELS - 1)] = 21
     """Levels from feed-in to retail; odd, so that one of them is the mid-market price."""
     quantity_levels: Annotated[int, Field(ge=2, le=21)] = 3
     """Shares of the surplus or deficit that can be quoted: 0, ..., 1."""
     reward_scale: Annotated[float, Field(gt=0)] = 1.0
     """Money per unit of reward."""
+
+    @property
+    def mechanism_choice(self) -> tuple[str, dict[str, Any]]:
+        """Name of the mechanism, and the options that the card states."""
+        if isinstance(self.mechanism, str):
+            return self.mechanism, {}
+        return self.mechanism.name, dict(self.mechanism.model_extra or {})
+
+    @field_validator("mechanism", mode="before")
+    @classmethod
+    def _name_or_table(cls, value: Any) -> Any:
+        if not isinstance(value.get("name") if isinstance(value, dict) else value, str):
+            raise ValueError(
+                'expected the name of a mechanism, or a table: { name = "call", theta = 0.3 }'
+            )
+        return value
 
     @field_validator("price_levels")
     @classmethod

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from peerwatt.community.card import SPLITS, BatteryCard, Split, TaskCard, read_card
 from peerwatt.community.profiles import MAX_TICKS, ProfileTable, read_csv, read_npz
 from peerwatt.errors import PeerWattError, unknown_name
-from peerwatt.market.clearing import mechanism_code, price_grid
+from peerwatt.market.clearing import price_grid
 from peerwatt.market.units import QUANTA_PER_KWH
+from peerwatt.plugins.loader import load_mechanism
 
 EFFICIENCY_ONE = 1 << 16
 DAYS_PER_WEEK = 7
@@ -131,7 +132,7 @@ def load_card(path: str | Path) -> Task:
     path = Path(path)
     card = read_card(path)
     try:
-        mechanism_code(card.market.mechanism)
+        load_mechanism(*card.market.mechanism_choice)
     except PeerWattError as error:
         raise PeerWattError(f"task card {path}: market.mechanism: {error}") from None
     slots_per_day = 24 * 60 // card.episode.slot_minutes

@@ -18,6 +18,7 @@ from peerwatt.community import Split, Task
 from peerwatt.env.kernel import OBSERVATION_BOUNDS
 from peerwatt.env.vector import Floats, VectorMarket
 from peerwatt.errors import PeerWattError
+from peerwatt.market import Mechanism
 
 Stepped = tuple[Floats, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
@@ -42,7 +43,7 @@ class HouseholdVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         num_envs: number of communities B, as in `VectorMarket`; the view has B * N environments.
         seed: seed of the training episodes.
         split: weeks that the episodes come from.
-        mechanism: overrides the mechanism of the task's card.
+        mechanism: overrides the mechanism of the task's card; a name, or an instance.
 
     Attributes:
         action_mask: [B * N, sum(nvec)] bool, false where a household without storage would have to
@@ -61,7 +62,7 @@ class HouseholdVectorEnv(VectorEnv[Floats, NDArray[np.int64], NDArray[Any]]):
         *,
         seed: int = 0,
         split: Split = "train",
-        mechanism: str | None = None,
+        mechanism: str | Mechanism | None = None,
     ) -> None:
         self.task = task
         self.market = VectorMarket(task, num_envs, seed=seed, split=split, mechanism=mechanism)

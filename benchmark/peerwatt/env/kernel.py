@@ -21,7 +21,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from peerwatt.community.random import TRAINING, below, centred, episode_key, mix, shuffle
-from peerwatt.market.kernels import clear_call, clear_cda
+from peerwatt.market.kernels import clear_cda
+from peerwatt.market.mechanism import INLINED, SCRATCH, SCRATCH_PER_HOUSEHOLD, invoke
 from peerwatt.market.units import QUANTA_PER_KWH
 
 U = np.uint64  # a signed index is checked for wraparound, an unsigned one is not
@@ -183,6 +184,7 @@ def _observe(b, n, levels, noise, tables, state, slot, out):
     spread = tables.ticks[grid + U(levels - 1)] - feed_in
     volume = slot.moments[U(3) * b] if remembers else 0
     above = slot.moments[U(3) * b + U(1)] - feed_in * volume
+    above = min(max(above, 0), spread * volume)  # the mechanism may price outside the band
     public_price = _ratio(above, spread * volume) if volume > 0 else np.float32(0.0)
     public_volume = np.float32(volume) * _KWH / np.float32(n)
 
@@ -210,7 +212,8 @@ def _observe(b, n, levels, noise, tables, state, slot, out):
         for j in range(PUBLIC_FEATURES):
             out[o + U(8 + j)] = tables.public[row * U(PUBLIC_FEATURES) + U(j)]
         traded = slot.traded[k] if remembers else 0
-        own_price = _ratio(slot.payment[k] - feed_in * traded, spread * traded)
+        own = abs(slot.payment[k]) - feed_in * abs(traded)
+        own_price = _ratio(min(max(own, 0), spread * abs(traded)), spread * abs(traded))
         out[o + U(16)] = np.float32(max(traded, 0)) * _KWH
         out[o + U(17)] = np.float32(max(-traded, 0)) * _KWH
         out[o + U(18)] = own_price if traded != 0 else np.float32(0.0)
@@ -276,16 +279,17 @@ def _first_bad(action, price_levels, quantity_levels, battery_levels):
 
 @jit
 def step_slots(
-    action, price_levels, quantity_levels, battery_levels, mechanism, n, horizon, noise, seed,
-    sampled, scale, tables, state, slot, reward, grid_reward, truncated, observation,
+    action, price_levels, quantity_levels, battery_levels, mechanism, parameters, n, horizon, noise,
+    seed, sampled, scale, tables, state, slot, reward, grid_reward, truncated, observation,
     final_observation,
 ):  # fmt: skip
     """Play one slot in every community; see the module.
 
-    Args (beyond the flat arrays of `Tables`, `State`, `Slot`): `action` [B * N * 3] int64,
-    `horizon` slots per episode, `scale` reward per quantum x tick, `reward` and `grid_reward`
-    [B * N], `truncated` [B] bool. If episodes are `sampled`, a finished community begins its next
-    one at once: `observation` is then the first of the new episode and `final_observation` the last
+    Args (beyond the flat arrays of `Tables`, `State`, `Slot`): `action` [B * N * 3] int64, address
+    and parameters of a `CompiledMechanism`, `horizon` slots per episode, `scale` reward per
+    quantum x tick, `reward` and `grid_reward` [B * N], `truncated` [B] bool. If episodes are
+    `sampled`, a finished community begins its next one at once: `observation` is then the first of
+    the new episode and `final_observation` the last
     of the old. Otherwise it stops there, and its last observation stays: what follows the window
     may belong to another split.
 
@@ -298,9 +302,10 @@ def step_slots(
     households = U(n)
     whole = quantity_levels - 1
     arrival = np.empty(n, np.int64)
-    queue = np.empty(n, np.int64)
-    head = np.empty(128, np.int64)
-    tail = np.empty(128, np.int64)
+    scratch = np.empty(SCRATCH_PER_HOUSEHOLD * n + SCRATCH, np.int64)
+    queue = scratch[:n]
+    head = scratch[n : n + 128]
+    tail = scratch[n + 128 : n + 256]
     for b in range(U(truncated.size)):
         first = b * households
         row = U(state.start[b] + state.slot[b])
@@ -337,15 +342,17 @@ def step_slots(
             grid_reward[k] = np.float32(-grid_cost * scale)
 
         shuffle(mix(mix(state.key[b], _ARRIVAL), row), n, arrival)
-        if mechanism == 0:
+        if mechanism == INLINED:
             volume, value, square = clear_cda(
                 first, n, slot.order, slot.level, tables.ticks, grid, arrival, 0, slot.traded,
                 slot.payment, queue, head, tail,
             )  # fmt: skip
         else:
-            volume, value, square = clear_call(
-                first, n, slot.order, slot.level, tables.ticks, grid, price_levels, arrival, 0,
-                slot.traded, slot.payment, head, tail,
+            last = first + households
+            volume, value, square = invoke(
+                mechanism, slot.order[first:last], slot.level[first:last],
+                tables.ticks[grid : grid + U(price_levels)], arrival, parameters,
+                slot.traded[first:last], slot.payment[first:last], scratch,
             )  # fmt: skip
         slot.moments[U(3) * b] = volume
         slot.moments[U(3) * b + U(1)] = value

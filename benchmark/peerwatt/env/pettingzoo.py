@@ -15,6 +15,7 @@ from peerwatt.env.gymnasium import observation_space
 from peerwatt.env.kernel import Slot
 from peerwatt.env.vector import Floats, VectorMarket
 from peerwatt.errors import PeerWattError
+from peerwatt.market import Mechanism
 
 Dicts = tuple[
     dict[str, Floats], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
@@ -36,7 +37,7 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
         task: what is played.
         seed: seed of the training episodes.
         split: weeks that the episodes come from.
-        mechanism: overrides the mechanism of the task's card.
+        mechanism: overrides the mechanism of the task's card; a name, or an instance.
         render_mode: "rgb_array" keeps the record of the episode, so that `render` can draw it.
 
     Raises:
@@ -56,7 +57,7 @@ class ParallelMarket(pettingzoo.ParallelEnv[str, Floats, NDArray[np.int64]]):
         *,
         seed: int = 0,
         split: Split = "train",
-        mechanism: str | None = None,
+        mechanism: str | Mechanism | None = None,
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, "rgb_array"):

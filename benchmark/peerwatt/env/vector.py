@@ -24,8 +24,9 @@ from peerwatt.env.kernel import (
 )
 from peerwatt.env.scenarios import Scenarios
 from peerwatt.errors import PeerWattError
-from peerwatt.market.clearing import mechanism_code
+from peerwatt.market.mechanism import CompiledMechanism, Mechanism, compile_mechanism
 from peerwatt.market.units import QUANTA_PER_KWH
+from peerwatt.plugins.loader import load_mechanism
 
 Floats = NDArray[np.float32]
 NOISE_ONE = 1 << 16
@@ -106,6 +107,12 @@ def persistence_forecast(community: Community, day: int) -> Floats:
     return features
 
 
+def task_mechanism(task: Task) -> CompiledMechanism:
+    """Return the mechanism that the card of `task` names, with the card's options."""
+    name, options = task.card.market.mechanism_choice
+    return compile_mechanism(load_mechanism(name, options), name)
+
+
 def _check_count(num_envs: int) -> int:
     whole = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
     if not whole or num_envs < 1:
@@ -140,7 +147,7 @@ class VectorMarket:
         num_envs: number of communities B; with `scenarios`, taken from them.
         seed: seed of the training episodes.
         split: weeks that training episodes come from.
-        mechanism: overrides the mechanism of the task's card.
+        mechanism: overrides the mechanism of the task's card; a name, or an instance.
         scenarios: held-out episodes to play instead of training episodes.
 
     Raises:
@@ -154,7 +161,7 @@ class VectorMarket:
         *,
         seed: int = 0,
         split: Split = "train",
-        mechanism: str | None = None,
+        mechanism: str | Mechanism | CompiledMechanism | None = None,
         scenarios: Scenarios | None = None,
     ) -> None:
         card = task.card
@@ -169,7 +176,9 @@ class VectorMarket:
         else:
             b = _check_scenarios(scenarios, task)
         self.task = task
-        self.mechanism = mechanism or card.market.mechanism
+        self.mechanism = (
+            compile_mechanism(mechanism) if mechanism is not None else task_mechanism(task)
+        )
         self.num_envs = b
         self.num_agents = n = task.community.size
         self.horizon = task.horizon
@@ -182,7 +191,6 @@ class VectorMarket:
         self.action_mask = self._action_mask()
         self.seed = check_seed(seed)
         self._sampled = scenarios is None
-        self._mechanism = mechanism_code(self.mechanism)
         noise = card.profiles.train_noise if self._sampled else card.profiles.evaluation_noise
         self._noise = round(noise * 3**0.5 * NOISE_ONE)  # see community.random.centred
         self._scale = task.money_unit / card.market.reward_scale
@@ -285,7 +293,8 @@ class VectorMarket:
         bad = step_slots(
             np.ascontiguousarray(array, np.int64).reshape(-1),
             *self.action_nvec,
-            self._mechanism,
+            self.mechanism.address,
+            self.mechanism.parameters,
             self.num_agents,
             self.horizon,
             self._noise,

@@ -40,6 +40,8 @@ METRICS = {
     "stored_at_end_kwh": "energy left in the batteries at the end, worth nothing, kWh",
     "operator_revenue": "retail x import - feed-in x export, money",
     "operator_revenue_grid": "the same under grid-only, money",
+    "market_surplus": "what buyers paid less what sellers got, kept by the market maker, or "
+    "paid in where negative, money",
     "losers": "share of households that paid more than under grid-only",
 }
 """Name -> meaning. Scores of slots are averaged with weight min(surplus, deficit); the sum of these
@@ -140,8 +142,10 @@ def episode_metrics(
     out["stored_at_end_kwh"] = record.stored.reshape(shape).sum(axis=(0, 2)) * kwh
     cost = record.cost.reshape(shape).sum(axis=0)
     grid_cost = record.grid_cost.reshape(shape).sum(axis=0)
-    # Payments inside the community sum to zero, so what it pays is what the operator takes.
-    out["operator_revenue"] = cost.sum(axis=1) * task.money_unit
+    # What the households pay is what grid and market maker take.
+    surplus = -record.payment.reshape(shape).sum(axis=(0, 2))
+    out["market_surplus"] = surplus * task.money_unit
+    out["operator_revenue"] = (cost.sum(axis=1) - surplus) * task.money_unit
     out["operator_revenue_grid"] = grid_cost.sum(axis=1) * task.money_unit
     out["losers"] = (cost > grid_cost).mean(axis=1)
     return out
@@ -155,6 +159,8 @@ def _price_qoe(task: Task, ticks: NDArray[np.int64], record: Slot, episodes: int
     feed_in = np.repeat(grids[:, 0], n)
     spread = np.repeat(grids[:, -1] - grids[:, 0], n)
     place = np.abs(record.payment) - np.abs(record.traded) * feed_in
+    # A mechanism that is not individually rational may price outside the band: that is its end.
+    place = np.clip(place, 0, np.abs(record.traded) * spread)
     quantity = np.abs(record.traded).reshape(shape).sum(axis=0).astype(float)
     mean = _ratio((place / spread).reshape(shape).sum(axis=0), quantity)
     known = [row[np.isfinite(row)] for row in mean]

@@ -13,6 +13,7 @@ from peerwatt.errors import unknown_name
 from peerwatt.evaluation.metrics import entry_score, episode_metrics, welfare
 from peerwatt.evaluation.oracle import oracle_cost
 from peerwatt.evaluation.policy import Policy
+from peerwatt.market import CompiledMechanism, Mechanism
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +22,7 @@ Floats = NDArray[np.float64]
 class Evaluation:
     """What a policy did in E episodes; money in the task's currency, one value per episode."""
 
-    cost: Floats  # [E] of the community
+    cost: Floats  # [E] of the community: what the grid charges it
     grid_cost: Floats  # [E] without any trade, storage idle
     oracle_cost: Floats  # [E] perfect-foresight optimum
     savings: Floats  # [E, N] saved against grid-only by each household
@@ -65,7 +66,7 @@ class Evaluator:
         split: Split,
         *,
         episodes: int | None = None,
-        mechanism: str | None = None,
+        mechanism: str | Mechanism | CompiledMechanism | None = None,
         scenarios: Scenarios | None = None,
     ) -> None:
         self.task = task
@@ -81,6 +82,8 @@ class Evaluator:
         record = play(market, policy, np.random.default_rng([seed, 0xE7A1]))
         episodes, n = market.num_envs, market.num_agents
         cost = record.cost.reshape(task.horizon, episodes, n).sum(axis=0)
+        # What the market maker keeps, or pays in, stays in the community: no cost of it.
+        surplus = -record.payment.reshape(task.horizon, episodes, n).sum(axis=(0, 2))
         grid_cost = record.grid_cost.reshape(task.horizon, episodes, n).sum(axis=0)
         if self._oracle is None:
             load, pv = (a.reshape(task.horizon, episodes, n) for a in (record.load, record.pv))
@@ -92,7 +95,7 @@ class Evaluator:
             )
         money = task.money_unit
         return Evaluation(
-            cost=cost.sum(axis=1) * money,
+            cost=(cost.sum(axis=1) - surplus) * money,
             grid_cost=grid_cost.sum(axis=1) * money,
             oracle_cost=self._oracle * money,
             savings=(grid_cost - cost) * money,

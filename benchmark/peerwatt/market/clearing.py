@@ -7,12 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from peerwatt.errors import PeerWattError, unknown_name
+from peerwatt.errors import PeerWattError
 from peerwatt.market.kernels import clear_batch
+from peerwatt.market.mechanism import CompiledMechanism, Mechanism, compile_mechanism
 from peerwatt.market.units import MAX_PRICE_LEVELS
-
-MECHANISMS = {"cda": 0, "call": 1}
-"""Market mechanisms and the code by which the kernels know them."""
 
 Ints = NDArray[np.int64]
 
@@ -25,17 +23,6 @@ class Cleared(NamedTuple):
     volume: Ints  # [B] quanta that changed hands
     value: Ints  # [B] sum of quantity x price over the trades
     square: Ints  # [B] sum of quantity x price^2 over the trades
-
-
-def mechanism_code(name: str) -> int:
-    """Return the kernel code of the mechanism called `name`.
-
-    Raises:
-        PeerWattError: there is no such mechanism.
-    """
-    if name not in MECHANISMS:
-        raise unknown_name("mechanism", name, MECHANISMS)
-    return MECHANISMS[name]
 
 
 def price_grid(feed_in: int, retail: ArrayLike, levels: int) -> Ints:
@@ -61,21 +48,25 @@ def _integers(name: str, values: ArrayLike) -> Ints:
 
 
 def clear(
-    mechanism: str, order: ArrayLike, level: ArrayLike, ticks: ArrayLike, arrival: ArrayLike
+    mechanism: str | Mechanism | CompiledMechanism,
+    order: ArrayLike,
+    level: ArrayLike,
+    ticks: ArrayLike,
+    arrival: ArrayLike,
 ) -> Cleared:
     """Clear B order books of N households with `mechanism`.
 
     Args:
-        mechanism: a key of `MECHANISMS`.
+        mechanism: the rule that clears, or the name of a registered one.
         order: [B, N] quanta; offers are positive, bids negative, 0 abstains.
         level: [B, N] index of each order's limit price in `ticks`.
         ticks: [B, K] or [K] strictly ascending price ticks, K <= 64.
         arrival: [B, N] a permutation of 0..N-1 per book, the order in which orders arrive.
 
     Raises:
-        PeerWattError: unknown mechanism, or arrays that do not fit together.
+        PeerWattError: the mechanism does not compile, or arrays do not fit together.
     """
-    code = mechanism_code(mechanism)
+    rule = compile_mechanism(mechanism)
     orders = _integers("order", order)
     if orders.ndim != 2:
         raise PeerWattError(f"order has shape {orders.shape}, expected [books, households].")
@@ -101,12 +92,14 @@ def clear(
         quanta = np.abs(orders.astype(float)).sum(axis=1).max()
         if quanta * max(1.0, np.abs(grid.astype(float)).max()) ** 2 >= 2.0**62:
             raise PeerWattError("order and ticks are too large for exact 64-bit money.")
-    grid = np.ascontiguousarray(np.broadcast_to(grid, (communities, levels)))
+    grid = np.broadcast_to(grid, (communities, levels)).copy()
+    grid.setflags(write=False)
     traded = np.zeros_like(orders)
     payment = np.zeros_like(orders)
     moments = np.zeros((communities, 3), np.int64)
     clear_batch(
-        code,
+        rule.address,
+        rule.parameters,
         communities,
         n,
         levels,

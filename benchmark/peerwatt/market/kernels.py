@@ -1,7 +1,8 @@
-"""Numba kernels that clear the orders of one community.
+"""Numba kernels that clear the orders of whole batches of communities.
 
-Both kernels work in place on a community's slice `first .. first + n` of flat arrays, so that a
-batch of communities needs no copies and no row slices. Three things were measured to matter, and
+The double auction works in place on a community's slice `first .. first + n` of flat arrays, so
+that a batch needs no copies and no row slices; other mechanisms get views of one book and are
+called by their address (`peerwatt.market.mechanism`). Three things were measured to matter, and
 bring the double auction level with the same algorithm in C -O3 (`perf/clearing.py`): offsets
 instead of slices, unsigned index arithmetic (a signed index is checked for wraparound), and
 inlining (an array is passed to a function as seven arguments). A kernel has one return, because
@@ -21,6 +22,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
+
+from peerwatt.market.mechanism import INLINED, SCRATCH, SCRATCH_PER_HOUSEHOLD, invoke
 
 U = np.uint64
 ONE = U(1)
@@ -134,111 +137,31 @@ def clear_cda(
     return volume, value, square
 
 
-@inlined
-def clear_call(
-    first, n, order, level, ticks, grid, levels, arrival, turn, traded, payment, bids, offers
-):
-    """Call auction with one uniform price (k-double auction with theta = 1/2).
-
-    All orders meet at once. The largest crossing volume k trades; the price is the midpoint,
-    rounded down to a tick, of the interval of clearing prices
-    [max(s_k, b_{k+1}), min(b_k, s_{k+1})] of Rustichini, Satterthwaite and Williams (1994), where
-    a missing next bid counts as the feed-in tariff and a missing next offer as the retail price.
-    Households at the marginal level are served in the order of `arrival`.
-
-    `bids[0:levels]` and `offers[0:levels]` (int64) are scratch histograms of quanta.
-    """
-    start = U(first)
-    prices = U(grid)
-    bid_levels = U(0)  # bit k: there are bids at level k
-    offer_levels = U(0)
-    for i in range(start, start + U(n)):
-        traded[i] = 0
-        payment[i] = 0
-        quantity = order[i]
-        at = U(level[i])
-        bit = ONE << at
-        if quantity < 0:
-            if bid_levels & bit:
-                bids[at] -= quantity
-            else:
-                bids[at] = -quantity
-                bid_levels |= bit
-        elif quantity > 0:
-            if offer_levels & bit:
-                offers[at] += quantity
-            else:
-                offers[at] = quantity
-                offer_levels |= bit
-
-    marginal_bid = U(0)
-    marginal_offer = U(0)
-    bid_left = np.int64(0)  # traded at the marginal level, yet to be handed to households
-    offer_left = np.int64(0)
-    volume = np.int64(0)
-    while bid_levels != 0 and offer_levels != 0:
-        high = TOP - U(leading_zeros(bid_levels))
-        low = U(trailing_zeros(offer_levels))
-        if high < low:
-            break
-        if high != marginal_bid:
-            marginal_bid = high
-            bid_left = 0
-        if low != marginal_offer:
-            marginal_offer = low
-            offer_left = 0
-        q = min(bids[high], offers[low])
-        bids[high] -= q
-        offers[low] -= q
-        bid_left += q
-        offer_left += q
-        volume += q
-        if bids[high] == 0:
-            bid_levels ^= ONE << high
-        if offers[low] == 0:
-            offer_levels ^= ONE << low
-    price = np.int64(0)
-    if volume > 0:
-        next_bid = U(0) if bid_levels == 0 else TOP - U(leading_zeros(bid_levels))
-        next_offer = U(levels) - ONE if offer_levels == 0 else U(trailing_zeros(offer_levels))
-        floor = max(ticks[prices + marginal_offer], ticks[prices + next_bid])
-        ceiling = min(ticks[prices + marginal_bid], ticks[prices + next_offer])
-        price = (floor + ceiling) // 2
-        for k in range(U(turn), U(turn + n)):
-            i = start + U(arrival[k])
-            quantity = order[i]
-            at = U(level[i])
-            if quantity < 0:
-                if at > marginal_bid:
-                    traded[i] = quantity
-                elif at == marginal_bid:
-                    q = min(-quantity, bid_left)
-                    bid_left -= q
-                    traded[i] = -q
-            elif quantity > 0:
-                if at < marginal_offer:
-                    traded[i] = quantity
-                elif at == marginal_offer:
-                    q = min(quantity, offer_left)
-                    offer_left -= q
-                    traded[i] = q
-            payment[i] = traded[i] * price
-    return volume, volume * price, volume * price * price
+@jit
+def double_auction(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    """`clear_cda` with the signature of a mechanism; see `peerwatt.market.mechanism`."""
+    n = order.size
+    return clear_cda(
+        0, n, order, level, ticks, 0, arrival, 0, traded, payment,
+        scratch[:n], scratch[n : n + 128], scratch[n + 128 : n + 256],
+    )  # fmt: skip
 
 
 @jit
 def clear_batch(
-    mechanism, communities, n, levels, order, level, ticks, arrival, traded, payment, moments
-):
-    """Clear `communities` books of `n` households each; see the module for the arrays.
+    address, parameters, communities, n, levels, order, level, ticks, arrival, traded, payment,
+    moments,
+):  # fmt: skip
+    """Clear `communities` books of `n` households each by the mechanism at `address`.
 
     `ticks` is [communities * levels], `arrival` [communities * n], `moments` [communities * 3].
-    Each mechanism has its own loop: it leaves the compiler enough registers (2 %).
+    The double auction has its own loop: it leaves the compiler enough registers (2 %).
     """
-    queue = np.empty(n, np.int64)
-    head = np.empty(128, np.int64)
-    tail = np.empty(128, np.int64)
-    if mechanism == 0:
+    scratch = np.empty(SCRATCH_PER_HOUSEHOLD * n + SCRATCH, np.int64)
+    if address == INLINED:
+        queue = scratch[:n]
+        head = scratch[n : n + 128]
+        tail = scratch[n + 128 : n + 256]
         for b in range(communities):
             first = b * n
             volume, value, square = clear_cda(
@@ -251,9 +174,11 @@ def clear_batch(
     else:
         for b in range(communities):
             first = b * n
-            volume, value, square = clear_call(
-                first, n, order, level, ticks, b * levels, levels, arrival, first, traded, payment,
-                head, tail,
+            last = first + n
+            volume, value, square = invoke(
+                address, order[first:last], level[first:last],
+                ticks[b * levels : (b + 1) * levels], arrival[first:last], parameters,
+                traded[first:last], payment[first:last], scratch,
             )  # fmt: skip
             moments[3 * b] = volume
             moments[3 * b + 1] = value

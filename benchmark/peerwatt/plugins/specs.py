@@ -7,6 +7,7 @@ list it, so `peerwatt list` loads no torch.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ import pluggy
 from peerwatt.errors import PeerWattError
 
 PROJECT = "peerwatt"
+API_VERSION = 1
+"""Raised when a contract with plugins changes so that old plugins break."""
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -29,6 +32,28 @@ class PluginSpec:
     summary: str
     requires: str = ""
     """What to install for it beyond the core, as pip would be told: "peerwatt[train]"."""
+    version: str = ""
+    """Raised when its behaviour changes; by default the version of its distribution."""
+    api: str = f">={API_VERSION},<{API_VERSION + 1}"
+    """Versions of PeerWatt's plugin contracts that it was written for, as in a requirement."""
+
+    def problem(self) -> str | None:
+        """Return what is wrong with this spec as one clause, or None; imports nothing heavy."""
+        for key, pattern in (
+            ("name", self._name_pattern),
+            ("factory", _FACTORY),
+            ("version", r"|[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}"),
+        ):
+            value = getattr(self, key)
+            if not isinstance(value, str) or not re.fullmatch(pattern, value):
+                return f"{key} {value!r} must match {pattern}"
+        if not isinstance(self.summary, str) or not self.summary.isprintable():
+            return f"summary {self.summary!r} must be one printable line"
+        return _api_problem(self.api)
+
+    @property
+    def _name_pattern(self) -> str:
+        return r"[a-z0-9][a-z0-9_-]{0,63}"
 
     def load(self) -> Any:
         """Import and return what `factory` names; see `resolve`."""
@@ -38,7 +63,7 @@ class PluginSpec:
         """Import and return what the text "package.module:attribute" names.
 
         Raises:
-            PeerWattError: a module that the plugin needs is not installed.
+            PeerWattError: a module that the plugin needs is not installed, or it is broken.
         """
         module, _, attribute = path.partition(":")
         try:
@@ -48,6 +73,32 @@ class PluginSpec:
             raise PeerWattError(
                 f"{self.name!r} needs the module {error.name!r}, which is not installed{mend}."
             ) from error
+        except AttributeError as error:
+            raise PeerWattError(f"{self.name!r}: {path!r} does not exist: {error}.") from error
+        except (Exception, SystemExit) as error:
+            raise PeerWattError(
+                f"{self.name!r}: the module {module!r} cannot be imported: {error!r}."
+            ) from error
+
+
+_FACTORY = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+
+
+def _api_problem(text: str) -> str | None:
+    if text == PluginSpec.api:
+        return None
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        fits = SpecifierSet(text).contains(str(API_VERSION))
+    except (InvalidSpecifier, TypeError, AttributeError):
+        return f"api {text!r} is no version range such as {PluginSpec.api!r}"
+    if fits:
+        return None
+    return (
+        f"it was written for plugin api {text}, and this PeerWatt has api {API_VERSION}: install a "
+        "version of the plugin, or of PeerWatt, that fits"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +110,12 @@ class AlgorithmSpec(PluginSpec):
     trainable: bool = True
     """False for scripted traders, which use no budget."""
 
+    def problem(self) -> str | None:
+        """Return what is wrong with this spec, or None."""
+        if not isinstance(self.policy, str) or not re.fullmatch(_FACTORY, self.policy):
+            return f"policy {self.policy!r} must match {_FACTORY}"
+        return super().problem()
+
     def load_policy(self) -> Any:
         """Import and return the policy class."""
         return self.resolve(self.policy)
@@ -68,15 +125,38 @@ class AlgorithmSpec(PluginSpec):
 class CriticSpec(PluginSpec):
     """A critic: `factory` names a dataclass of options with a `score` method."""
 
+    deterministic: bool = True
+    """False if the same slots may be scored differently another time."""
+    abstains: bool = False
+    """True if it may return NaN where a score is defined."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec(PluginSpec):
     """A task: `factory` names a function without arguments that returns a loaded `Task`."""
 
+    @property
+    def _name_pattern(self) -> str:
+        return r"[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MechanismSpec(PluginSpec):
+    """A market mechanism: `factory` names a dataclass of options, a `peerwatt.market.Mechanism`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkSpec(PluginSpec):
+    """A sink of events: `factory` names a dataclass of options, a `peerwatt.runs.sinks.Sink`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommandSpec(PluginSpec):
     """A command below `peerwatt`: `factory` names a typed function that tyro turns into it."""
+
+    @property
+    def _name_pattern(self) -> str:
+        return r"[a-z][a-z0-9-]{0,31}( [a-z][a-z0-9-]{0,31})?"
 
 
 class Hooks:
@@ -93,6 +173,14 @@ class Hooks:
     @hookspec
     def peerwatt_tasks(self) -> Iterable[TaskSpec]:  # type: ignore[empty-body]
         """Return the tasks of a plugin."""
+
+    @hookspec
+    def peerwatt_mechanisms(self) -> Iterable[MechanismSpec]:  # type: ignore[empty-body]
+        """Return the market mechanisms of a plugin."""
+
+    @hookspec
+    def peerwatt_sinks(self) -> Iterable[SinkSpec]:  # type: ignore[empty-body]
+        """Return the sinks of a plugin."""
 
     @hookspec
     def peerwatt_commands(self) -> Iterable[CommandSpec]:  # type: ignore[empty-body]

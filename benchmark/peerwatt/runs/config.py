@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from peerwatt.community import Task
-from peerwatt.errors import PeerWattError, unknown_name
+from peerwatt.errors import PeerWattError
 from peerwatt.fairness import Shaping
-from peerwatt.market.clearing import mechanism_code
-from peerwatt.plugins.loader import Kind, Registered, find, load_task
+from peerwatt.market import CompiledMechanism, compile_mechanism
+from peerwatt.plugins.loader import FILES, Registered, build, find, load_task
+from peerwatt.runs.provenance import source_of
 from peerwatt.runs.result import METRICS_VERSION, PluginRecord, TaskRecord
 
 DEFAULT_BUDGET = 2_000_000
@@ -35,6 +36,9 @@ class RunConfig:
     mechanism: str | None = None
     algorithm_options: tuple[tuple[str, Any], ...] = ()
     critic_options: tuple[tuple[str, Any], ...] = ()
+    mechanism_options: tuple[tuple[str, Any], ...] = ()
+    sink: str | None = None
+    sink_options: tuple[tuple[str, Any], ...] = ()
     shaping: Shaping = dataclasses.field(default_factory=Shaping)
     validations: int = DEFAULT_VALIDATIONS
 
@@ -45,12 +49,14 @@ class ResolvedRun:
 
     config: RunConfig
     task: Task
-    mechanism: str
+    mechanism: CompiledMechanism
+    mechanism_record: PluginRecord
     algorithm: Any
     algorithm_plugin: Registered
     algorithm_record: PluginRecord
     critic: Any
     critic_record: PluginRecord
+    sink: Any  # None, or what the sink's plugin provides; it is no part of the configuration
     budget: int
     config_hash: str
 
@@ -78,12 +84,14 @@ def resolve(config: RunConfig) -> ResolvedRun:
         PeerWattError: a name is unknown or an option out of range.
     """
     task = load_task(config.task)
-    mechanism = config.mechanism or task.card.market.mechanism
-    mechanism_code(mechanism)
+    mechanism_record, mechanism = _mechanism(config, task)
     algorithm_plugin = find("algorithm", config.algorithm)
     critic_plugin = find("critic", config.critic)
     algorithm = build("algorithm", algorithm_plugin, dict(config.algorithm_options))
     critic = build("critic", critic_plugin, dict(config.critic_options))
+    sink = None
+    if config.sink is not None:
+        sink = build("sink", find("sink", config.sink), dict(config.sink_options))
     if not 0 <= config.seed <= MAX_SEED:
         raise PeerWattError(f"seed {config.seed} must lie in 0..{MAX_SEED}.")
     if not 0 <= config.validations <= 1000:
@@ -101,9 +109,9 @@ def resolve(config: RunConfig) -> ResolvedRun:
     critic_record = _record(critic_plugin, critic)
     content = {
         "task": [task.name, task.content_hash],
-        "mechanism": mechanism,
-        "algorithm": algorithm_record.model_dump(mode="json"),
-        "critic": critic_record.model_dump(mode="json"),
+        "mechanism": _identity(mechanism_record),
+        "algorithm": _identity(algorithm_record),
+        "critic": _identity(critic_record),
         "shaping": dataclasses.asdict(config.shaping),
         "budget": budget,
         "validations": config.validations,
@@ -114,48 +122,59 @@ def resolve(config: RunConfig) -> ResolvedRun:
         config=config,
         task=task,
         mechanism=mechanism,
+        mechanism_record=mechanism_record,
         algorithm=algorithm,
         algorithm_plugin=algorithm_plugin,
         algorithm_record=algorithm_record,
         critic=critic,
         critic_record=critic_record,
+        sink=sink,
         budget=budget,
         config_hash=hashlib.sha256(text.encode()).hexdigest(),
     )
 
 
-def build(kind: Kind, plugin: Registered, options: dict[str, Any]) -> Any:
-    """Make the dataclass that `plugin` provides from `options`, checking names and types."""
-    factory = plugin.spec.load()
-    fields = {field.name for field in dataclasses.fields(factory) if field.init}
-    for name in options:
-        if name not in fields:
-            raise unknown_name(f"option of {kind} {plugin.spec.name!r}", name, fields)
-    try:
-        return TypeAdapter(factory).validate_python(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"][0].lower() + first["msg"][1:]
-        raise PeerWattError(
-            f"option {key} of {kind} {plugin.spec.name!r}: {message} (got {first['input']!r})."
-        ) from None
+def _identity(record: PluginRecord) -> dict[str, Any]:
+    """Return what makes runs of a plugin comparable: all but where it was installed from."""
+    return record.model_dump(mode="json", exclude={"source"})
+
+
+def _mechanism(config: RunConfig, task: Task) -> tuple[PluginRecord, CompiledMechanism]:
+    """Return the mechanism that `config` names, or else the card of `task`."""
+    if config.mechanism is None and not config.mechanism_options:
+        name, options = task.card.market.mechanism_choice
+    else:
+        name = config.mechanism or task.card.market.mechanism_choice[0]
+        options = dict(config.mechanism_options)
+    plugin = find("mechanism", name)
+    instance = build("mechanism", plugin, options)
+    return _record(plugin, instance), compile_mechanism(instance, plugin.spec.name)
 
 
 def _record(plugin: Registered, instance: Any) -> PluginRecord:
-    options = json.loads(json.dumps(dataclasses.asdict(instance)))
+    try:
+        options = json.loads(json.dumps(dataclasses.asdict(instance), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PeerWattError(
+            f"the options of {plugin.spec.name!r} of {plugin.distribution} must be numbers, texts, "
+            f"lists or None, for the record: {error}."
+        ) from None
     return PluginRecord(
         name=plugin.spec.name,
         distribution=plugin.distribution,
         version=plugin.version,
         options=options,
+        source=source_of(plugin.distribution),
     )
 
 
 def command_of(run: ResolvedRun) -> str:
     """Return the command line that repeats `run`."""
     config = run.config
-    words = ["peerwatt", "run", "--task", config.task, "--algorithm", config.algorithm]
+    words = ["peerwatt", "run"]
+    for file in filter(None, os.environ.get(FILES, "").split(os.pathsep)):
+        words += ["--plugin", Path(file).name]
+    words += ["--task", config.task, "--algorithm", config.algorithm]
     if config.critic != "none":
         words += ["--critic", config.critic]
     if config.mechanism:
@@ -169,6 +188,12 @@ def command_of(run: ResolvedRun) -> str:
         words += _flag("algorithm", name, value)
     for name, value in config.critic_options:
         words += _flag("critic", name, value)
+    for name, value in config.mechanism_options:
+        words += _flag("mechanism", name, value)
+    if config.sink is not None:
+        words += ["--sink", config.sink]
+    for name, value in config.sink_options:
+        words += _flag("sink", name, value)
     default = Shaping()
     for field in dataclasses.fields(Shaping):
         value = getattr(config.shaping, field.name)

@@ -184,8 +184,15 @@ def _check_money(path: Path, result: RunResult) -> None:
                     f"{path}: test.{name}.{episode}: {value:.9g} is below the optimum of "
                     f"{optimum:.9g} (oracle_cost), which nothing can beat."
                 )
+        kept = (test.metrics.get("market_surplus") or [])[episode : episode + 1] or [0.0]
+        surplus = kept[0] or 0.0
         sums = (
-            ("savings", test.savings[episode], grid_cost - cost, "grid_cost less cost"),
+            (
+                "savings",
+                test.savings[episode],
+                grid_cost - cost - surplus,
+                "grid_cost less cost less market_surplus",
+            ),
             ("grid_bills", test.grid_bills[episode], grid_cost, "grid_cost"),
         )
         for name, households, expected, meaning in sums:
@@ -249,7 +256,7 @@ def _group(runs: Iterable[Run]) -> tuple[Entry, ...]:
     groups: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         result = run.result
-        names = (result.algorithm.name, result.critic.name, result.mechanism)
+        names = (result.algorithm.name, result.critic.name, result.mechanism.name)
         groups[(*names, result.config_hash)].append(run)
     members = [
         sorted(group, key=lambda run: run.result.seed) for _, group in sorted(groups.items())
@@ -273,7 +280,7 @@ def _labels(results: Sequence[RunResult]) -> list[str]:
         for r in results
     ]
     refinements: list[Callable[[RunResult], str]] = [
-        lambda r: r.mechanism,
+        lambda r: r.mechanism.name,
         lambda r: short_count(r.budget),
         lambda r: f"#{r.config_hash[:6]}",
     ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from peerwatt.plugins.loader import load_task
 from peerwatt.runs.config import ResolvedRun, command_of
 from peerwatt.runs.provenance import environment
 from peerwatt.runs.result import EpisodeMetrics, RunResult, Timings
+from peerwatt.runs.sinks import GuardedSink
 from peerwatt.runs.store import METRICS_FILE, RESULT_FILE, read_result, run_folder, written_at_once
 from peerwatt.runs.training import Progress, TrainingRun
 
@@ -48,7 +52,9 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
     """
     wall, cpu = time.perf_counter(), time.process_time()
     folder = run_folder(results, run)
-    with written_at_once(folder) as draft:
+    sink = GuardedSink(run.config.sink or "", run.sink)
+    with written_at_once(folder) as draft, _finishing(sink) as finish:
+        sink.start({**_head(run), "folder": str(folder)})
         metrics_file = draft / METRICS_FILE
         metrics_file.touch()
         training = TrainingRun(
@@ -60,6 +66,7 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
             mechanism=run.mechanism,
             validations=run.config.validations,
             metrics_file=metrics_file,
+            sink=sink,
             progress=progress,
         )
         began = time.perf_counter()
@@ -81,7 +88,7 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
         steps = training.agent_steps
         result = RunResult(
             task=run.task_record,
-            mechanism=run.mechanism,
+            mechanism=run.mechanism_record,
             algorithm=run.algorithm_record,
             critic=run.critic_record,
             shaping={**vars(run.config.shaping)},
@@ -107,8 +114,44 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
             command=command_of(run),
             created_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+        finish(result)
+        result = result.model_copy(update={"notes": sink.notes})
         (draft / RESULT_FILE).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return folder
+
+
+def _head(run: ResolvedRun) -> dict[str, Any]:
+    """Return what is known of the record before the run begins."""
+    parts = {
+        "task": run.task_record,
+        "mechanism": run.mechanism_record,
+        "algorithm": run.algorithm_record,
+        "critic": run.critic_record,
+    }
+    return {
+        **{name: part.model_dump(mode="json") for name, part in parts.items()},
+        "shaping": {**vars(run.config.shaping)},
+        "seed": run.config.seed,
+        "budget": run.budget,
+        "config_hash": run.config_hash,
+    }
+
+
+@contextlib.contextmanager
+def _finishing(sink: GuardedSink) -> Iterator[Callable[[RunResult], None]]:
+    """Tell `sink` the result by the function yielded, or that the run failed."""
+    told = False
+
+    def finish(result: RunResult) -> None:
+        nonlocal told
+        told = True
+        sink.finish(result.model_dump(mode="json"))
+
+    try:
+        yield finish
+    finally:
+        if not told:
+            sink.finish(None)
 
 
 def finished(run: ResolvedRun, results: Path) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
+import re
 import subprocess
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from peerwatt.runs.result import Environment
@@ -31,6 +33,30 @@ def environment() -> Environment:
         git_commit=commit,
         git_dirty=dirty,
     )
+
+
+@cache
+def source_of(distribution: str) -> str | None:
+    """Return where `distribution` was installed from, if it says so (PEP 610); no local paths.
+
+    "git+https://...@COMMIT" or an archive's address and hash; "local folder" if it was installed
+    from one; None from an index, where the version is enough.
+    """
+    try:
+        text = importlib.metadata.distribution(distribution).read_text("direct_url.json")
+        content = json.loads(text) if text else None
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    url = re.sub(r"//[^/@]*@", "//", str(content.get("url", "")))  # no user names, no passwords
+    if url.startswith("file:"):
+        return "local folder"
+    if isinstance(vcs := content.get("vcs_info"), dict):
+        return f"{vcs.get('vcs')}+{url}@{vcs.get('commit_id')}"[:500]
+    if isinstance(archive := content.get("archive_info"), dict):
+        return f"{url} {archive.get('hash', '')}".strip()[:500]
+    return url[:500] or None
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 METRICS_VERSION = 1
 """Raised whenever the definition of a metric changes; results of another version do not compare."""
 
@@ -14,6 +14,13 @@ Finite = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*$")]
+PluginName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+DistributionName = Annotated[str, Field(pattern=r"^(file:)?[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$")]
+Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+"""A line of text without control characters."""
+Command = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Group = Annotated[str, Field(pattern=r"^[a-z][a-z0-9 +-]{0,31}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)$")]
 
@@ -36,10 +43,13 @@ class TaskRecord(Record):
 class PluginRecord(Record):
     """Which plugin took part, and with which options."""
 
-    name: str
-    distribution: str = Field(description="distribution that registered the plugin")
-    version: str = Field(description="version of that distribution")
+    name: PluginName
+    distribution: DistributionName = Field(description="distribution that registered the plugin")
+    version: Version = Field(description="version of the plugin, by default of that distribution")
     options: dict[str, Any] = Field(default_factory=dict, description="its hyper-parameters")
+    source: Line | None = Field(
+        default=None, description="where the distribution was installed from, if not an index"
+    )
 
 
 class EpisodeMetrics(Record):
@@ -84,21 +94,21 @@ class Timings(Record):
 class Environment(Record):
     """What the run ran on."""
 
-    python: str
-    platform: str
-    processor: str
-    packages: dict[str, str]
-    git_commit: str | None
+    python: Line
+    platform: Line
+    processor: Line
+    packages: dict[Line, Line]
+    git_commit: Line | None
     git_dirty: bool | None
 
 
 class RunResult(Record):
     """One (task, algorithm, critic, mechanism, seed): everything needed to score and trace it."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     metrics_version: int = METRICS_VERSION
     task: TaskRecord
-    mechanism: str
+    mechanism: PluginRecord
     algorithm: PluginRecord
     critic: PluginRecord
     shaping: dict[str, Any] = Field(description="weights and ramp by which the critic shaped")
@@ -106,7 +116,7 @@ class RunResult(Record):
     budget: int = Field(ge=0, le=2**53, description="agent-steps that the algorithm was allowed")
     agent_steps: int = Field(description="agent-steps that it took")
     config_hash: Hash = Field(description="SHA-256 over all of the above but the seed")
-    households: list[str] = Field(description="group of each household, in order")
+    households: list[Group] = Field(description="group of each household, in order")
     test: EpisodeMetrics = Field(description="final evaluation on the test split, done once")
     curve: list[CurvePoint] = Field(description="evaluations on the validation split in training")
     timings: Timings
@@ -114,5 +124,8 @@ class RunResult(Record):
     files: dict[FileName, Hash] = Field(
         default_factory=dict, description="SHA-256 of each other file in the run's folder"
     )
-    command: str
+    command: Command
+    notes: list[Line] = Field(
+        default_factory=list, description="what went wrong beside the run, such as a failing sink"
+    )
     created_utc: Time

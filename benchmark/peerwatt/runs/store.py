@@ -23,7 +23,8 @@ MAX_RESULT_BYTES = 5_000_000
 
 def run_folder(results: Path, run: ResolvedRun) -> Path:
     """Return `results`/task/algorithm--critic--mechanism--hash/seed-000."""
-    names = (run.algorithm_record.name, run.critic_record.name, run.mechanism, run.config_hash[:8])
+    records = (run.algorithm_record, run.critic_record, run.mechanism_record)
+    names = [*(record.name for record in records), run.config_hash[:8]]
     return results / run.task.name / "--".join(names) / f"seed-{run.config.seed:03d}"
 
 

@@ -16,7 +16,9 @@ from peerwatt.env import Step, VectorMarket
 from peerwatt.env.records import slot_batch
 from peerwatt.evaluation import Evaluator, Policy
 from peerwatt.fairness import Critic, Shaping
+from peerwatt.market import CompiledMechanism, Mechanism
 from peerwatt.runs.result import CurvePoint
+from peerwatt.runs.sinks import GuardedSink
 
 SCORES = ("ftg", "fbs", "fpp", "ftb")
 Progress = Callable[[int], None]
@@ -80,9 +82,10 @@ class TrainingRun:
         budget: int,
         critic: Critic,
         shaping: Shaping,
-        mechanism: str | None = None,
+        mechanism: str | Mechanism | CompiledMechanism | None = None,
         validations: int = 10,
         metrics_file: Path | None = None,
+        sink: GuardedSink | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.task = task
@@ -98,6 +101,7 @@ class TrainingRun:
         self._validations = validations
         self._evaluator = Evaluator(task, "validation", mechanism=mechanism)
         self._metrics_file = metrics_file
+        self._sink = sink
         self._progress = progress
         self._started = time.perf_counter()
 
@@ -142,6 +146,8 @@ class TrainingRun:
         if self._metrics_file is not None:
             with self._metrics_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
+        if self._sink is not None:
+            self._sink.log(row)
         if self._progress is not None:
             self._progress(agent_steps)
 

@@ -1,0 +1,227 @@
+"""Market mechanisms: what one is, what it promises, and how the kernels call it.
+
+A mechanism is a plain function that numba can compile, and a frozen dataclass of options around
+it. The kernels call it through a pointer: they are compiled once, whatever the mechanism, and a
+stranger's one runs inside the same fused loop as the mechanisms that come with PeerWatt. Only the
+double auction is inlined as well, for the sake of the last few per cent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numba import njit, types
+from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from peerwatt.errors import PeerWattError
+
+PROPERTIES: Mapping[str, str] = {
+    "budget-balanced": "what buyers pay is what sellers get",
+    "no-deficit": "sellers never get more than buyers pay; the operator keeps the rest",
+    "individually-rational": "nobody is worse off than with the grid alone: buyers pay at most the "
+    "retail price, sellers get at least the feed-in tariff",
+    "respects-limits": "no buyer pays more, and no seller gets less, than her order's price level",
+    "uniform-price": "all that is traded in a slot is traded at one price",
+    "efficient": "as much is traded as the orders' price levels allow, the most valued first",
+    "truthful": "no household gains by quoting another price level than its true limit, whatever "
+    "the others quote",
+    "symmetric": "the order in which orders arrive decides at most who bears a rounding of one "
+    "quantum",
+}
+"""What a mechanism may declare of itself; conformance tests hold it to that."""
+
+IMPLIED = {"budget-balanced": "no-deficit", "respects-limits": "individually-rational"}
+"""Property -> weaker property that follows from it."""
+
+BOOK = (
+    types.Array(types.int64, 1, "C"),  # order
+    types.Array(types.int64, 1, "C"),  # level
+    types.Array(types.int64, 1, "C", readonly=True),  # ticks
+    types.Array(types.int64, 1, "C"),  # arrival
+    types.Array(types.float64, 1, "C"),  # parameters
+    types.Array(types.int64, 1, "C"),  # traded
+    types.Array(types.int64, 1, "C"),  # payment
+    types.Array(types.int64, 1, "C"),  # scratch
+)
+MOMENTS = types.UniTuple(types.int64, 3)
+SIGNATURE = MOMENTS(*BOOK)
+
+SCRATCH_PER_HOUSEHOLD = 8
+SCRATCH = 256
+"""A mechanism of n households gets `SCRATCH_PER_HOUSEHOLD * n + SCRATCH` integers to work in."""
+
+INLINED = 0
+"""The address by which the kernels know the double auction that is compiled into them."""
+
+
+class Mechanism(Protocol):
+    """A rule that clears the orders of one community and slot.
+
+    A frozen dataclass whose fields are its options. `clear` is a static function that numba can
+    compile in nopython mode (or has compiled), of one order book of n households and K price
+    levels:
+
+        clear(order, level, ticks, arrival, parameters, traded, payment, scratch)
+
+    - `order` [n] int64: quanta (1/1024 kWh) offered > 0, bid for < 0, 0 abstains;
+    - `level` [n] int64: index of each order's limit price in `ticks`;
+    - `ticks` [K] int64, read-only: prices ascending from the feed-in tariff to the retail price;
+    - `arrival` [n] int64: random permutation, the order in which orders arrive;
+    - `parameters` [p] float64: what `parameters()` returned;
+    - `traded` [n] int64, to be written for every household: sold > 0, bought < 0, no more than was
+      ordered;
+    - `payment` [n] int64, to be written for every household: received > 0, paid < 0, in
+      quanta x ticks;
+    - `scratch` [8 n + 256] int64 of any content, to work in: allocate nothing.
+
+    It returns three int64 moments of the trades: traded quanta, the sum of quantity x price and the
+    sum of quantity x price^2. Where buyers pay another price than sellers get, the price of a trade
+    is the mean of both.
+    """
+
+    @property
+    def properties(self) -> frozenset[str]:
+        """The keys of `PROPERTIES` that the mechanism promises."""
+        ...
+
+    @property
+    def clear(self) -> Callable[..., Any]:
+        """The static function that clears one book."""
+        ...
+
+    def parameters(self) -> tuple[float, ...]:
+        """Return the options as numbers for `clear`; empty if it has none."""
+        ...
+
+
+@dataclass(frozen=True)
+class CompiledMechanism:
+    """A mechanism as the kernels take it. It keeps the compiled function alive."""
+
+    name: str
+    address: int  # of the machine code, or `INLINED`
+    parameters: NDArray[np.float64]
+    function: Dispatcher
+
+
+def compile_mechanism(
+    mechanism: str | Mechanism | CompiledMechanism, name: str | None = None
+) -> CompiledMechanism:
+    """Compile `mechanism` for the kernels; the same function is compiled once per process.
+
+    Args:
+        mechanism: an instance, or the name of a registered mechanism with its default options.
+        name: what to call it; by default its registered name, or that of its class.
+
+    Raises:
+        PeerWattError: there is no such mechanism, it does not fulfil the contract, or numba cannot
+            compile it.
+    """
+    from peerwatt.market.kernels import double_auction
+
+    if isinstance(mechanism, CompiledMechanism):
+        return mechanism
+    if isinstance(mechanism, str):
+        from peerwatt.plugins.loader import load_mechanism
+
+        name = name or mechanism
+        mechanism = load_mechanism(mechanism)
+    name = name or type(mechanism).__name__
+    check_mechanism(mechanism, name)
+    try:
+        parameters = np.array(mechanism.parameters(), np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise PeerWattError(
+            f"mechanism {name!r}: parameters() must return a tuple of numbers: {error}."
+        ) from None
+    function, address = _compiled(mechanism.clear, name)
+    if function is double_auction:
+        address = INLINED
+    return CompiledMechanism(name, address, parameters, function)
+
+
+def check_mechanism(mechanism: Any, name: str) -> None:
+    """Refuse an object that does not fulfil the contract of `Mechanism`.
+
+    Raises:
+        PeerWattError: the sentence says what is missing.
+    """
+    if not dataclasses.is_dataclass(mechanism) or isinstance(mechanism, type):
+        raise PeerWattError(f"mechanism {name!r} must be an instance of a dataclass.")
+    for attribute in ("clear", "parameters"):
+        if not callable(getattr(mechanism, attribute, None)):
+            raise PeerWattError(f"mechanism {name!r} lacks a function {attribute!r}.")
+    properties = getattr(mechanism, "properties", None)
+    if not isinstance(properties, frozenset) or not properties <= set(PROPERTIES):
+        raise PeerWattError(
+            f"mechanism {name!r}: properties must be a frozenset of {', '.join(PROPERTIES)} "
+            f"(got {properties!r})."
+        )
+
+
+@functools.cache
+def _compiled(clear: Callable[..., Any], name: str) -> tuple[Dispatcher, int]:
+    """Compile `clear` for `SIGNATURE` and return it with the address of its machine code."""
+    function = clear if isinstance(clear, Dispatcher) else _jitted(clear)
+    try:
+        result: Any = function.get_compile_result(SIGNATURE)
+    except NumbaError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = [line for line in lines if not line.startswith(("Failed in", "During:"))]
+        raise PeerWattError(
+            f"mechanism {name!r}: numba cannot compile clear{_place(function)}: "
+            f"{' '.join(told)[:300]}."
+        ) from error
+    except TypeError as error:
+        raise PeerWattError(
+            f"mechanism {name!r}: clear{_place(function)} must take (order, level, ticks, arrival, "
+            f"parameters, traded, payment, scratch): {error}."
+        ) from error
+    if result.signature.return_type != MOMENTS:
+        raise PeerWattError(
+            f"mechanism {name!r}: clear{_place(function)} returns {result.signature.return_type}, "
+            "expected three int64 (volume, value, square)."
+        )
+    code = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    return function, int(code)
+
+
+def _jitted(clear: Callable[..., Any]) -> Dispatcher:
+    try:
+        return njit(cache=True, error_model="numpy", nogil=True)(clear)
+    except RuntimeError:  # no file to keep the cache beside, as in a notebook
+        return njit(error_model="numpy", nogil=True)(clear)
+
+
+def _place(function: Dispatcher) -> str:
+    code = function.py_func.__code__
+    return f" ({code.co_filename}:{code.co_firstlineno})"
+
+
+@intrinsic
+def invoke(  # type: ignore[no-untyped-def]
+    typing_context, address, order, level, ticks, arrival, parameters, traded, payment, scratch
+):
+    """Call the machine code at `address`, compiled for `SIGNATURE`; errors propagate.
+
+    numba's own first-class functions would be looked up by the interpreter at every step.
+    """
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        convention = context.call_conv
+        kind = convention.get_function_type(MOMENTS, BOOK)
+        pointer = builder.inttoptr(arguments[0], kind.as_pointer())
+        status, moments = convention.call_function(builder, pointer, MOMENTS, BOOK, arguments[1:])
+        with builder.if_then(status.is_error, likely=False):
+            convention.return_status_propagate(builder, status)
+        return moments
+
+    return MOMENTS(types.int64, *BOOK), generate

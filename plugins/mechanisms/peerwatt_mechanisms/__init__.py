@@ -1,0 +1,1 @@
+"""The market mechanisms that come with PeerWatt, one file each."""
