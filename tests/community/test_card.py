@@ -91,7 +91,7 @@ MALFORMED = [
     (("tariff", "retail", 1e300), "tariff.retail", "expected at most"),
     (("tariff", "retail", 1600.0), "tariff.tick", "too fine for exact 64-bit money"),
     (("market", "mechanism", "cdda"), "market.mechanism", "did you mean 'cda'?"),
-    (("market", "mechanism", 1), "market.mechanism", "valid string"),
+    (("market", "mechanism", 1), "market.mechanism", "expected the name of a mechanism"),
     (("market", "price_levels", 6), "market.price_levels", "odd"),
     (("market", "price_levels", 1), "market.price_levels", "greater than or equal to 3"),
     (("market", "price_levels", 65), "market.price_levels", "less than or equal to 63"),

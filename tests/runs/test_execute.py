@@ -65,9 +65,8 @@ def attempt(monkeypatch, tmp_path):
         spec = SimpleNamespace(
             name="hostile", trainable=True, load=lambda: algorithm, load_policy=lambda: policy
         )
-        found = loader.registry()
-        hostile = {**found["algorithm"], "hostile": Registered(spec, "acme", "1")}
-        monkeypatch.setattr(loader, "registry", lambda: {**found, "algorithm": hostile})
+        names = loader.registry()["algorithm"]
+        monkeypatch.setitem(names, "hostile", Registered(spec, "acme", "1"))
         config = RunConfig(task="pilot-v1", algorithm="hostile", budget=1000)
         return resolve(config), execute(resolve(config), tmp_path)
 

@@ -21,7 +21,7 @@ from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS, Evaluation, Evaluator, Policy
 from peerwatt.plugins.loader import find, load_mechanism, load_task, registry
 from peerwatt.runs.execute import episode_record
-from peerwatt.runs.result import RunResult
+from peerwatt.runs.result import RunResult, full_name
 from peerwatt.runs.store import RESULT_FILE, read_result
 
 
@@ -56,10 +56,10 @@ def run(arguments: list[str]) -> None:
             f"{folder} was made on {result.task.name} {result.task.content_hash[:8]}, but "
             f"this {task.name} is {task.content_hash[:8]}: the two do not compare."
         )
-    spec = find("algorithm", result.algorithm.name).spec
+    spec = find("algorithm", full_name(result.algorithm)).spec
     policy: Policy = spec.load_policy().load(folder)
     _check_fit(policy, task, folder)
-    mechanism = load_mechanism(result.mechanism.name, result.mechanism.options)
+    mechanism = load_mechanism(full_name(result.mechanism), result.mechanism.options)
     evaluation = Evaluator(task, "test", mechanism=mechanism)(policy, result.seed)
     now = json.loads(episode_record(evaluation).model_dump_json())
     same = now == json.loads(result.test.model_dump_json())

@@ -68,7 +68,7 @@ def take_plugin_flags(arguments: list[str]) -> list[str]:
     Raises:
         PeerWattError: `--plugin` without a file.
     """
-    from peerwatt.plugins.loader import FILES, ONLY, STRICT
+    from peerwatt.plugins.loader import FILES, ONLY, STRICT, registry
 
     rest: list[str] = []
     words = iter(arguments)
@@ -87,6 +87,12 @@ def take_plugin_flags(arguments: list[str]) -> list[str]:
             rest.append(word)
     if files:
         os.environ[FILES] = os.pathsep.join(files)
+    if rest[:1] == ["submit"] and "--run-code" not in rest:
+        # A stranger's entry is data: none of the code that may have come with it is imported.
+        os.environ[ONLY] = ""
+        os.environ.pop(FILES, None)
+    if rest != arguments or rest[:1] == ["submit"]:
+        registry.cache_clear()
     return rest
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from peerwatt.cli.main import guarded
+from peerwatt.cli.main import guarded, take_plugin_flags
 from peerwatt.cli.options import agent_steps, options_of
 from peerwatt.cli.report import finish
 from peerwatt.fairness import Shaping
@@ -41,10 +42,10 @@ class SingleOptions:
 
 def main(algorithm: str) -> None:
     """Run `algorithm` once with the options of the command line."""
-    guarded(lambda: _run(algorithm))
+    guarded(lambda: _run(algorithm, take_plugin_flags(sys.argv[1:])))
 
 
-def _run(algorithm: str) -> None:
+def _run(algorithm: str, arguments: list[str]) -> None:
     factory = find("algorithm", algorithm).spec.load()
     combined = dataclasses.make_dataclass(
         "Arguments",
@@ -59,7 +60,7 @@ def _run(algorithm: str) -> None:
         ],
     )
     prog = f"python -m {factory.__module__}"
-    parsed: Any = tyro.cli(combined, prog=prog, description=factory.__doc__)
+    parsed: Any = tyro.cli(combined, prog=prog, description=factory.__doc__, args=arguments)
     options = parsed.run
     config = RunConfig(
         task=options.task,

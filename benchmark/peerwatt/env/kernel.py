@@ -21,7 +21,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from peerwatt.community.random import TRAINING, below, centred, episode_key, mix, shuffle
-from peerwatt.market.kernels import clear_cda
+from peerwatt.market.kernels import clear_cda, lawful
 from peerwatt.market.mechanism import INLINED, SCRATCH, SCRATCH_PER_HOUSEHOLD, invoke
 from peerwatt.market.units import QUANTA_PER_KWH
 
@@ -87,6 +87,9 @@ OBSERVATION_BOUNDS = (
 FEATURES = len(OBSERVATION_NAMES)
 FORECAST_FEATURES = 3  # forecast_net_next_slot .. _12h, from a table
 PUBLIC_FEATURES = 8  # hour_sin .. retail_next_6h, from a table
+
+PLAYED, UNLAWFUL = -1, -2
+"""What `step_slots` returns, unless it is the index of a bad action."""
 
 _F = U(FEATURES)
 _KWH = np.float32(1.0 / QUANTA_PER_KWH)
@@ -293,8 +296,8 @@ def step_slots(
     of the old. Otherwise it stops there, and its last observation stays: what follows the window
     may belong to another split.
 
-    Returns the index of the first action outside its space, in which case nothing has changed, or
-    -1.
+    Returns the index of the first action outside its space, in which case nothing has changed;
+    `UNLAWFUL` if the mechanism's outcome is no clearing, in the middle of the slot; else `PLAYED`.
     """
     bad = _first_bad(action, price_levels, quantity_levels, battery_levels)
     if bad >= 0:
@@ -354,6 +357,8 @@ def step_slots(
                 tables.ticks[grid : grid + U(price_levels)], arrival, parameters,
                 slot.traded[first:last], slot.payment[first:last], scratch,
             )  # fmt: skip
+            if not lawful(first, last, slot.order, slot.traded, volume):
+                return UNLAWFUL
         slot.moments[U(3) * b] = volume
         slot.moments[U(3) * b + U(1)] = value
         slot.moments[U(3) * b + U(2)] = square
@@ -375,4 +380,4 @@ def step_slots(
                 final_observation[j] = observation[j]
             _begin(b, n, seed, sampled, tables, state)
             _observe(b, n, price_levels, noise, tables, state, slot, observation)
-    return -1
+    return PLAYED

@@ -16,6 +16,7 @@ from peerwatt.env.kernel import (
     FORECAST_FEATURES,
     IDLE,
     PUBLIC_FEATURES,
+    UNLAWFUL,
     Slot,
     State,
     Tables,
@@ -24,6 +25,7 @@ from peerwatt.env.kernel import (
 )
 from peerwatt.env.scenarios import Scenarios
 from peerwatt.errors import PeerWattError
+from peerwatt.market.clearing import unlawful
 from peerwatt.market.mechanism import CompiledMechanism, Mechanism, compile_mechanism
 from peerwatt.market.units import QUANTA_PER_KWH
 from peerwatt.plugins.loader import load_mechanism
@@ -107,10 +109,20 @@ def persistence_forecast(community: Community, day: int) -> Floats:
     return features
 
 
-def task_mechanism(task: Task) -> CompiledMechanism:
-    """Return the mechanism that the card of `task` names, with the card's options."""
-    name, options = task.card.market.mechanism_choice
-    return compile_mechanism(load_mechanism(name, options), name)
+def choose_mechanism(
+    task: Task, mechanism: str | Mechanism | CompiledMechanism | None
+) -> CompiledMechanism:
+    """Return `mechanism`, an instance or a registered name, or else the one of the task's card.
+
+    Raises:
+        PeerWattError: there is no such mechanism, or it is none.
+    """
+    if mechanism is None:
+        name, options = task.card.market.mechanism_choice
+        return compile_mechanism(load_mechanism(name, options), name)
+    if isinstance(mechanism, str):
+        return compile_mechanism(load_mechanism(mechanism), mechanism)
+    return compile_mechanism(mechanism)
 
 
 def _check_count(num_envs: int) -> int:
@@ -176,9 +188,7 @@ class VectorMarket:
         else:
             b = _check_scenarios(scenarios, task)
         self.task = task
-        self.mechanism = (
-            compile_mechanism(mechanism) if mechanism is not None else task_mechanism(task)
-        )
+        self.mechanism = choose_mechanism(task, mechanism)
         self.num_envs = b
         self.num_agents = n = task.community.size
         self.horizon = task.horizon
@@ -277,7 +287,8 @@ class VectorMarket:
 
         Raises:
             PeerWattError: no reset yet, a played-out scenario, or an action outside its space; the
-                sentence names it, and nothing has changed.
+                sentence names it, and nothing has changed. Or the mechanism fails; the next call
+                must be `reset` then.
         """
         array = np.asarray(actions)
         shape = (self.num_envs, self.num_agents, 3)
@@ -290,26 +301,35 @@ class VectorMarket:
         if not self._sampled and self._truncated.any():
             raise PeerWattError("a scenario has been played out: call reset to play it again.")
         observation, final, reward, grid_reward = self._flat
-        bad = step_slots(
-            np.ascontiguousarray(array, np.int64).reshape(-1),
-            *self.action_nvec,
-            self.mechanism.address,
-            self.mechanism.parameters,
-            self.num_agents,
-            self.horizon,
-            self._noise,
-            self.seed,
-            self._sampled,
-            self._scale,
-            self.tables,
-            self.state,
-            self._slot,
-            reward,
-            grid_reward,
-            self._truncated,
-            observation,
-            final,
-        )
+        try:
+            bad = step_slots(
+                np.ascontiguousarray(array, np.int64).reshape(-1),
+                *self.action_nvec,
+                self.mechanism.address,
+                self.mechanism.parameters,
+                self.num_agents,
+                self.horizon,
+                self._noise,
+                self.seed,
+                self._sampled,
+                self._scale,
+                self.tables,
+                self.state,
+                self._slot,
+                reward,
+                grid_reward,
+                self._truncated,
+                observation,
+                final,
+            )
+        except Exception as error:  # raised by the mechanism, in the middle of the slot
+            self._started = False
+            raise PeerWattError(
+                f"mechanism {self.mechanism.name!r} fails: {type(error).__name__}: {error}."
+            ) from error
+        if bad == UNLAWFUL:
+            self._started = False
+            raise PeerWattError(unlawful(self.mechanism))
         if bad >= 0:
             b, i, head = np.unravel_index(bad, shape)
             raise PeerWattError(

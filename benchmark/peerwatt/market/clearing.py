@@ -47,8 +47,17 @@ def _integers(name: str, values: ArrayLike) -> Ints:
     return np.asarray(array, np.int64, order="C")
 
 
+def unlawful(rule: CompiledMechanism) -> str:
+    """Return the sentence about a mechanism whose outcome is no clearing."""
+    return (
+        f"mechanism {rule.name!r} let a household trade more than it ordered, or on the other "
+        "side, or bought and sold energy differ, or its volume is not what was sold; "
+        "`peerwatt plugins doctor` finds out when."
+    )
+
+
 def clear(
-    mechanism: str | Mechanism | CompiledMechanism,
+    mechanism: Mechanism | CompiledMechanism,
     order: ArrayLike,
     level: ArrayLike,
     ticks: ArrayLike,
@@ -57,7 +66,7 @@ def clear(
     """Clear B order books of N households with `mechanism`.
 
     Args:
-        mechanism: the rule that clears, or the name of a registered one.
+        mechanism: the rule that clears.
         order: [B, N] quanta; offers are positive, bids negative, 0 abstains.
         level: [B, N] index of each order's limit price in `ticks`.
         ticks: [B, K] or [K] strictly ascending price ticks, K <= 64.
@@ -97,7 +106,7 @@ def clear(
     traded = np.zeros_like(orders)
     payment = np.zeros_like(orders)
     moments = np.zeros((communities, 3), np.int64)
-    clear_batch(
+    bad = clear_batch(
         rule.address,
         rule.parameters,
         communities,
@@ -111,4 +120,6 @@ def clear(
         payment.ravel(),
         moments.ravel(),
     )
+    if bad >= 0:
+        raise PeerWattError(f"book {bad}: {unlawful(rule)}")
     return Cleared(traded, payment, moments[:, 0], moments[:, 1], moments[:, 2])

@@ -147,6 +147,24 @@ def double_auction(order, level, ticks, arrival, parameters, traded, payment, sc
     )  # fmt: skip
 
 
+@inlined
+def lawful(first, last, order, traded, volume):
+    """Return whether what a mechanism wrote is a clearing at all: no energy from nowhere.
+
+    That payments fit its declared properties is for the conformance suite.
+    """
+    balance = np.int64(0)
+    sold = np.int64(0)
+    bad = False
+    for i in range(first, last):
+        q = traded[i]
+        balance += q
+        sold += max(q, 0)
+        bad |= q > max(order[i], 0)
+        bad |= q < min(order[i], 0)
+    return not bad and balance == 0 and sold == volume
+
+
 @jit
 def clear_batch(
     address, parameters, communities, n, levels, order, level, ticks, arrival, traded, payment,
@@ -156,6 +174,8 @@ def clear_batch(
 
     `ticks` is [communities * levels], `arrival` [communities * n], `moments` [communities * 3].
     The double auction has its own loop: it leaves the compiler enough registers (2 %).
+
+    Returns the first book that the mechanism cleared unlawfully (see `lawful`), or -1.
     """
     scratch = np.empty(SCRATCH_PER_HOUSEHOLD * n + SCRATCH, np.int64)
     if address == INLINED:
@@ -180,6 +200,9 @@ def clear_batch(
                 ticks[b * levels : (b + 1) * levels], arrival[first:last], parameters,
                 traded[first:last], payment[first:last], scratch,
             )  # fmt: skip
+            if not lawful(first, last, order, traded, volume):
+                return b
             moments[3 * b] = volume
             moments[3 * b + 1] = value
             moments[3 * b + 2] = square
+    return -1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -42,10 +43,10 @@ IMPLIED = {"budget-balanced": "no-deficit", "respects-limits": "individually-rat
 """Property -> weaker property that follows from it."""
 
 BOOK = (
-    types.Array(types.int64, 1, "C"),  # order
-    types.Array(types.int64, 1, "C"),  # level
+    types.Array(types.int64, 1, "C", readonly=True),  # order
+    types.Array(types.int64, 1, "C", readonly=True),  # level
     types.Array(types.int64, 1, "C", readonly=True),  # ticks
-    types.Array(types.int64, 1, "C"),  # arrival
+    types.Array(types.int64, 1, "C", readonly=True),  # arrival
     types.Array(types.float64, 1, "C"),  # parameters
     types.Array(types.int64, 1, "C"),  # traded
     types.Array(types.int64, 1, "C"),  # payment
@@ -66,25 +67,29 @@ class Mechanism(Protocol):
     """A rule that clears the orders of one community and slot.
 
     A frozen dataclass whose fields are its options. `clear` is a static function that numba can
-    compile in nopython mode (or has compiled), of one order book of n households and K price
-    levels:
+    compile in nopython mode, of one order book of n households and K price levels:
 
         clear(order, level, ticks, arrival, parameters, traded, payment, scratch)
 
-    - `order` [n] int64: quanta (1/1024 kWh) offered > 0, bid for < 0, 0 abstains;
-    - `level` [n] int64: index of each order's limit price in `ticks`;
-    - `ticks` [K] int64, read-only: prices ascending from the feed-in tariff to the retail price;
-    - `arrival` [n] int64: random permutation, the order in which orders arrive;
-    - `parameters` [p] float64: what `parameters()` returned;
-    - `traded` [n] int64, to be written for every household: sold > 0, bought < 0, no more than was
-      ordered;
-    - `payment` [n] int64, to be written for every household: received > 0, paid < 0, in
-      quanta x ticks;
-    - `scratch` [8 n + 256] int64 of any content, to work in: allocate nothing.
+    Read-only, int64:
+
+    - `order` [n]: quanta (1/1024 kWh) offered > 0, bid for < 0, 0 abstains;
+    - `level` [n]: index of each order's limit price in `ticks`;
+    - `ticks` [K]: prices ascending from the feed-in tariff to the retail price;
+    - `arrival` [n]: random permutation, the order in which orders arrive;
+
+    and `parameters` [p] float64, what `parameters()` returned. To be written for every household,
+    int64, whatever they hold before:
+
+    - `traded` [n]: sold > 0, bought < 0, no more than was ordered; what is bought is sold;
+    - `payment` [n]: received > 0, paid < 0, in quanta x ticks.
+
+    `scratch` [8 n + 256] int64 of any content is there to work in: allocate nothing. numba checks
+    no bounds; the conformance suite does.
 
     It returns three int64 moments of the trades: traded quanta, the sum of quantity x price and the
-    sum of quantity x price^2. Where buyers pay another price than sellers get, the price of a trade
-    is the mean of both.
+    sum of quantity x price^2. Where buyers pay another price than sellers get, these are half the
+    sum over all households of |payment| and of payment^2 / |traded|, rounded down.
     """
 
     @property
@@ -104,36 +109,35 @@ class Mechanism(Protocol):
 
 @dataclass(frozen=True)
 class CompiledMechanism:
-    """A mechanism as the kernels take it. It keeps the compiled function alive."""
+    """A mechanism as the kernels take it. Pickling it compiles it again where it arrives."""
 
     name: str
-    address: int  # of the machine code, or `INLINED`
+    mechanism: Mechanism
+    address: int  # of the machine code in this process, or `INLINED`
     parameters: NDArray[np.float64]
-    function: Dispatcher
+    function: Dispatcher  # keeps the machine code alive
+
+    def __reduce__(self) -> tuple[Callable[..., CompiledMechanism], tuple[Mechanism, str]]:
+        """An address means nothing in another process."""
+        return compile_mechanism, (self.mechanism, self.name)
 
 
 def compile_mechanism(
-    mechanism: str | Mechanism | CompiledMechanism, name: str | None = None
+    mechanism: Mechanism | CompiledMechanism, name: str | None = None
 ) -> CompiledMechanism:
     """Compile `mechanism` for the kernels; the same function is compiled once per process.
 
     Args:
-        mechanism: an instance, or the name of a registered mechanism with its default options.
-        name: what to call it; by default its registered name, or that of its class.
+        mechanism: an instance; `peerwatt.plugins.loader.load_mechanism` gives registered ones.
+        name: what to call it; by default the name of its class.
 
     Raises:
-        PeerWattError: there is no such mechanism, it does not fulfil the contract, or numba cannot
-            compile it.
+        PeerWattError: it does not fulfil the contract, or numba cannot compile it.
     """
     from peerwatt.market.kernels import double_auction
 
     if isinstance(mechanism, CompiledMechanism):
         return mechanism
-    if isinstance(mechanism, str):
-        from peerwatt.plugins.loader import load_mechanism
-
-        name = name or mechanism
-        mechanism = load_mechanism(mechanism)
     name = name or type(mechanism).__name__
     check_mechanism(mechanism, name)
     try:
@@ -142,10 +146,16 @@ def compile_mechanism(
         raise PeerWattError(
             f"mechanism {name!r}: parameters() must return a tuple of numbers: {error}."
         ) from None
-    function, address = _compiled(mechanism.clear, name)
-    if function is double_auction:
-        address = INLINED
-    return CompiledMechanism(name, address, parameters, function)
+    if mechanism.clear is double_auction:
+        return CompiledMechanism(name, mechanism, INLINED, parameters, double_auction)
+    function, address = _compiled(plain_function(mechanism), name)
+    return CompiledMechanism(name, mechanism, address, parameters, function)
+
+
+def plain_function(mechanism: Mechanism) -> Callable[..., Any]:
+    """Return the Python function behind `mechanism.clear`, compiled or not."""
+    clear = mechanism.clear
+    return clear.py_func if isinstance(clear, Dispatcher) else clear
 
 
 def check_mechanism(mechanism: Any, name: str) -> None:
@@ -159,6 +169,10 @@ def check_mechanism(mechanism: Any, name: str) -> None:
     for attribute in ("clear", "parameters"):
         if not callable(getattr(mechanism, attribute, None)):
             raise PeerWattError(f"mechanism {name!r} lacks a function {attribute!r}.")
+    if not isinstance(inspect.getattr_static(mechanism, "clear"), staticmethod):
+        raise PeerWattError(
+            f"mechanism {name!r}: clear must be static: write `clear = staticmethod(clear)`."
+        )
     properties = getattr(mechanism, "properties", None)
     if not isinstance(properties, frozenset) or not properties <= set(PROPERTIES):
         raise PeerWattError(
@@ -169,41 +183,36 @@ def check_mechanism(mechanism: Any, name: str) -> None:
 
 @functools.cache
 def _compiled(clear: Callable[..., Any], name: str) -> tuple[Dispatcher, int]:
-    """Compile `clear` for `SIGNATURE` and return it with the address of its machine code."""
-    function = clear if isinstance(clear, Dispatcher) else _jitted(clear)
+    """Compile `clear` for `SIGNATURE` and return it with the address of its machine code.
+
+    Always with these flags, whatever its author chose: one thread, no Python objects.
+    """
+    place = f"clear ({clear.__code__.co_filename}:{clear.__code__.co_firstlineno})"
     try:
+        try:
+            function = njit(cache=True, error_model="numpy", nogil=True)(clear)
+        except RuntimeError:  # no file to keep the cache beside, as in a notebook
+            function = njit(error_model="numpy", nogil=True)(clear)
         result: Any = function.get_compile_result(SIGNATURE)
     except NumbaError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = [line for line in lines if not line.startswith(("Failed in", "During:"))]
+        told = [line for line in lines if not line.startswith(("Failed in", "During:", "---"))]
         raise PeerWattError(
-            f"mechanism {name!r}: numba cannot compile clear{_place(function)}: "
-            f"{' '.join(told)[:300]}."
+            f"mechanism {name!r}: numba cannot compile {place}: {' '.join(told)[:300]}."
         ) from error
     except TypeError as error:
         raise PeerWattError(
-            f"mechanism {name!r}: clear{_place(function)} must take (order, level, ticks, arrival, "
-            f"parameters, traded, payment, scratch): {error}."
+            f"mechanism {name!r}: {place} must take (order, level, ticks, arrival, parameters, "
+            f"traded, payment, scratch): {error}."
         ) from error
     if result.signature.return_type != MOMENTS:
         raise PeerWattError(
-            f"mechanism {name!r}: clear{_place(function)} returns {result.signature.return_type}, "
-            "expected three int64 (volume, value, square)."
+            f"mechanism {name!r}: {place} returns {result.signature.return_type}, expected three "
+            "int64 (volume, value, square): floats are not exact, so round them with "
+            "np.int64(math.floor(x))."
         )
     code = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
     return function, int(code)
-
-
-def _jitted(clear: Callable[..., Any]) -> Dispatcher:
-    try:
-        return njit(cache=True, error_model="numpy", nogil=True)(clear)
-    except RuntimeError:  # no file to keep the cache beside, as in a notebook
-        return njit(error_model="numpy", nogil=True)(clear)
-
-
-def _place(function: Dispatcher) -> str:
-    code = function.py_func.__code__
-    return f" ({code.co_filename}:{code.co_firstlineno})"
 
 
 @intrinsic

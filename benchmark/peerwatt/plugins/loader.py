@@ -256,6 +256,9 @@ def _register(plugin: Plugin, module: object, found: Registry) -> None:
         kind = HOOKS[caller.name]
         try:
             for implementation in caller.get_hookimpls():
+                if implementation.wrapper or implementation.hookwrapper:
+                    plugin.problems.append(f"its hook {caller.name} must not be a wrapper")
+                    continue
                 specs: Any = implementation.function()
                 for spec in list(specs):
                     _take(plugin, kind, spec, found)

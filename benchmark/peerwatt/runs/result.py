@@ -52,6 +52,11 @@ class PluginRecord(Record):
     )
 
 
+def full_name(plugin: PluginRecord) -> str:
+    """Return "distribution:name", by which the plugin is found even where another has its name."""
+    return f"{plugin.distribution}:{plugin.name}"
+
+
 class EpisodeMetrics(Record):
     """Metrics of one evaluation, one value per held-out episode.
 

@@ -31,6 +31,7 @@ from rich.progress import (
 from rich.text import Text
 
 from peerwatt.errors import PeerWattError
+from peerwatt.plugins.loader import registry
 from peerwatt.runs.config import ResolvedRun, RunConfig, resolve
 from peerwatt.runs.execute import execute, finished, warm_up
 from peerwatt.runs.store import check_writable, run_folder
@@ -74,6 +75,7 @@ def default_workers() -> int:
 def _begin_worker(messages: Any) -> None:
     global _messages
     _messages = messages
+    registry()  # before a configuration with a plugin's own types is unpickled
     threading.Thread(target=_follow_parent, daemon=True).start()
     # Leave through `finally`, so that no draft is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -139,7 +141,10 @@ def run_all(
     todo = [i for i, run in enumerate(runs) if again or not finished(run, results)]
     done = len(runs) - len(todo)
     if done:
-        console.print(f"{done} of {len(runs)} runs are finished already (--again repeats them).")
+        sinks = " and tell no sink" if any(config.sink for config in configs) else ""
+        console.print(
+            f"{done} of {len(runs)} runs are finished already{sinks} (--again repeats them)."
+        )
     failures: dict[str, Failure] = {}
     if todo:
         for run in {runs[i].task.name: runs[i] for i in todo}.values():
