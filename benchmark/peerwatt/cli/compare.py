@@ -22,7 +22,7 @@ from peerwatt.evaluation.statistics import (
     probability_of_improvement,
 )
 from peerwatt.runs.entries import Entry, read_boards
-from peerwatt.runs.summary import TABLE, WELFARE, run_values, written
+from peerwatt.runs.summary import MARKET, TABLE, WELFARE, run_values, written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +59,17 @@ def run(arguments: list[str]) -> None:
             f"{other.first.task.name} {other.first.task.content_hash[:8]}: they do not compare."
         )
     console = Console() if sys.stdout.isatty() else Console(width=100)
-    names = [f"{e.label} ({len(e.runs)} seeds)" for e in (base, other)]
+    mechanisms = [entry.first.mechanism for entry in (base, other)]
+    names = [
+        f"{e.label}{f' under {m.name}' if mechanisms[0] != mechanisms[1] else ''}"
+        f" ({len(e.runs)} seeds)"
+        for e, m in zip((base, other), mechanisms, strict=True)
+    ]
     table = Table(title=f"{task.name}: {names[1]} less {names[0]}", box=box.SIMPLE_HEAD)
     for name in ("measure", "first", "second", "difference", "95 % interval", ""):
         table.add_column(name, justify="left" if name == "measure" else "right")
     values = [[run_values(result) for result in entry.results] for entry in (base, other)]
-    for measure in TABLE:
+    for measure in (*TABLE, MARKET) if mechanisms[0] != mechanisms[1] else TABLE:
         first, second = (
             [value for run in entry if (value := run[measure.key]) is not None] for entry in values
         )

@@ -13,7 +13,7 @@ from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.runs.entries import Board, boards_of
 from peerwatt.runs.runner import Failure, Finished
 from peerwatt.runs.store import RESULT_FILE, read_result
-from peerwatt.runs.summary import TABLE, rows_of, written
+from peerwatt.runs.summary import TABLE, columns, rows_of, written
 
 WIDE = 118
 """Columns of text that the whole table takes; a narrower terminal gets the first measures only."""
@@ -38,8 +38,8 @@ def finish(done: Finished) -> None:
 
 
 def _table(board: Board, width: int) -> Table:
-    measures = TABLE if width >= WIDE else TABLE[:6]
     rows = rows_of(board)
+    measures = columns(rows) if width >= WIDE else TABLE[:6]
     caption = "IQM over seeds; test split; welfare: 0 is grid-only, 1 the optimum"
     ranked = [row.rank is not None for row in rows]
     caption += " [95 % interval]" if any(ranked) else ""

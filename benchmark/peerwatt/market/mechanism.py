@@ -193,7 +193,12 @@ def _compiled(clear: Callable[..., Any], name: str) -> tuple[Dispatcher, int]:
             function = njit(cache=True, error_model="numpy", nogil=True)(clear)
         except RuntimeError:  # no file to keep the cache beside, as in a notebook
             function = njit(error_model="numpy", nogil=True)(clear)
-        result: Any = function.get_compile_result(SIGNATURE)
+        function.compile(BOOK)  # with a return type, floats would silently become integers
+        result: Any = function.overloads[BOOK]
+        if _whole(result.signature.return_type):
+            function = njit(error_model="numpy", nogil=True)(clear)
+            function.compile(SIGNATURE)
+            result = function.overloads[BOOK]
     except NumbaError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = [line for line in lines if not line.startswith(("Failed in", "During:", "---"))]
@@ -213,6 +218,13 @@ def _compiled(clear: Callable[..., Any], name: str) -> tuple[Dispatcher, int]:
         )
     code = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
     return function, int(code)
+
+
+def _whole(returned: Any) -> bool:
+    """Return whether these are three whole numbers, but not plain int64: literals such as 0."""
+    parts: Any = getattr(returned, "types", ())
+    whole = [types.unliteral(part) == types.int64 for part in parts]
+    return returned != MOMENTS and len(whole) == 3 and all(whole)
 
 
 @intrinsic

@@ -107,6 +107,14 @@ OPERATOR = Measure(
     "neither",
     "Change of the grid operator's revenue against grid-only.",
 )
+MARKET = Measure(
+    "market_surplus",
+    "Market maker",
+    "percent",
+    "neither",
+    "What buyers paid less what sellers got, in per cent of the grid-only bills: the market maker "
+    "keeps it, or pays it in where it is negative. 0 under a budget-balanced mechanism.",
+)
 GINI = Measure(
     "gini",
     "Gini of savings",
@@ -123,7 +131,7 @@ FEASIBLE = Measure(
 )
 TABLE = (WELFARE, *SCORES, MEAN_SAVING, WORST_OFF, LOSERS, OPERATOR)
 """Columns of the table."""
-MEASURES = (*TABLE, GINI, FEASIBLE)
+MEASURES = (*TABLE, MARKET, GINI, FEASIBLE)
 """All that is aggregated and exported."""
 FAIRNESS = (*SCORES, WORST_OFF)
 """Choices for the fairness axis of the scatter."""
@@ -191,6 +199,13 @@ def rows_of(board: Board) -> list[Row]:
     return sorted(rows, key=_order)
 
 
+def columns(rows: Sequence[Row]) -> tuple[Measure, ...]:
+    """Return the measures of a table of `rows`: the market maker's only if he is not idle."""
+    balances = (row.interval(MARKET) for row in rows)
+    idle = all(balance is None or balance.estimate == 0.0 for balance in balances)
+    return TABLE if idle else (*TABLE, MARKET)
+
+
 def run_values(result: RunResult) -> dict[str, float | None]:
     """Compute the measures of one run from its episodes; None where one is undefined."""
     test = result.test
@@ -212,9 +227,10 @@ def run_values(result: RunResult) -> dict[str, float | None]:
     values["losers"] = float(share_of_losers(exact) * 100.0)
     inequality = float(gini(savings))
     values["gini"] = inequality if math.isfinite(inequality) else None
-    # Payments inside the community sum to zero: what it pays is what the operator takes.
+    # What the grid charges the community is what its operator takes.
     grid = math.fsum(test.grid_cost)
     values["operator"] = _ratio(math.fsum(test.cost) - grid, grid, 100.0)
+    values["market_surplus"] = _ratio(math.fsum(_defined(test, "market_surplus")), grid, 100.0)
     values["feasible_share"] = _plain_mean(test, "feasible_share")
     return values
 

@@ -18,11 +18,13 @@ class _Part(BaseModel):
 
 
 class SuiteEntry(_Part):
-    """All combinations of tasks, algorithms and critics."""
+    """All combinations of tasks, algorithms, critics and mechanisms."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
     algorithms: Annotated[list[str], Field(min_length=1)]
     critics: Annotated[list[str], Field(min_length=1)] = ["none"]
+    mechanisms: Annotated[list[str], Field(min_length=1)] | None = None
+    """Instead of the mechanism of each task's card."""
 
 
 class Suite(_Part):
@@ -40,6 +42,7 @@ class Suite(_Part):
                 task=task,
                 algorithm=algorithm,
                 critic=critic,
+                mechanism=mechanism,
                 seed=seed,
                 budget=self.budget if budget is None else budget,
             )
@@ -47,6 +50,7 @@ class Suite(_Part):
             for task in entry.tasks
             for algorithm in entry.algorithms
             for critic in entry.critics
+            for mechanism in entry.mechanisms or (None,)
             for seed in range(self.seeds if seeds is None else seeds)
         ]
 
