@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 RESULTS ?= runs
 SITE ?= site
+DOCS ?= build/docs
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types pytest test-slow perf format clean
+.PHONY: help demo test lint types pytest test-slow test-story docs board perf format clean
 
 help:
 	@echo "make demo       install, run the quick suite, build the leaderboard page"
 	@echo "make test       install, lint, check types, run all tests but the slow ones"
 	@echo "make test-slow  run the slow tests too"
+	@echo "make test-story a stranger's plugins, from template to leaderboard, in a fresh environment"
+	@echo "make docs       build the documentation into $(DOCS)"
+	@echo "make board      build the page of the submitted entries from leaderboard/results"
 	@echo "make perf       measure speed (environment, clearing, training, evaluation)"
 	@echo "make format     format the code"
 	@echo "make clean      remove the environment, caches, results and page of the demo"
@@ -28,6 +32,10 @@ $(VENV)/.train: pyproject.toml $(VENV)/.pip
 $(VENV)/.dev: pyproject.toml $(VENV)/.pip
 	$(BIN)/python -m pip install --quiet -e ".[train]" --group dev
 	@touch $@ $(VENV)/.train
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.pip
+	$(BIN)/python -m pip install --quiet -e . --group docs
+	@touch $@
 
 demo: $(VENV)/.train
 	$(BIN)/peerwatt bench quick --results $(RESULTS)
@@ -51,6 +59,16 @@ pytest: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest
 
+# Builds the wheel and makes an environment of its own.
+test-story: $(VENV)/.dev
+	$(BIN)/pytest -m slow tests/story
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --site-dir $(DOCS)
+
+board: $(VENV)/.train
+	$(BIN)/peerwatt --no-plugins leaderboard build --results leaderboard/results --out $(SITE)
+
 perf: $(VENV)/.dev
 	$(BIN)/python perf/clearing.py
 	$(BIN)/python perf/environment.py
@@ -62,5 +80,5 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) $(RESULTS) $(SITE) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(RESULTS) $(SITE) build .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

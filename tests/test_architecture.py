@@ -17,8 +17,8 @@ PLUGINS = {
     "peerwatt_tasks",
     "peerwatt_leaderboard",
 }
-# cli -> runs -> evaluation -> env -> {market, community, fairness}; community counts in the
-# market's units; plugins and errors are leaves that everybody may use.
+# cli -> {submissions, testing} -> runs -> evaluation -> env -> {market, community, fairness};
+# community counts in the market's units; plugins and errors are leaves that everybody may use.
 ALLOWED = {
     "market": set(),
     "community": {"market", "plugins"},  # a card names a registered mechanism
@@ -27,7 +27,12 @@ ALLOWED = {
     "evaluation": {"market", "community", "fairness", "env"},
     "plugins": {"community", "market"},  # only to load a card or a mechanism
     "runs": {"market", "community", "fairness", "env", "evaluation", "plugins"},
-    "cli": {"market", "community", "fairness", "env", "evaluation", "plugins", "runs"},
+    "submissions": {"market", "community", "fairness", "env", "evaluation", "plugins", "runs"},
+    "testing": {"market", "community", "fairness", "env", "evaluation", "plugins", "runs"},
+    "cli": {
+        *("market", "community", "fairness", "env", "evaluation", "plugins", "runs"),
+        *("submissions", "testing"),
+    },
 }
 
 
