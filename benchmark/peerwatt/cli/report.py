@@ -18,10 +18,13 @@ from peerwatt.runs.summary import TABLE, columns, rows_of, written
 WIDE = 118
 """Columns of text that the whole table takes; a narrower terminal gets the first measures only."""
 
+MARKET_MAKER = 10
+"""Columns of text more for the market maker's balance, under mechanisms that are not balanced."""
+
 
 def finish(done: Finished) -> None:
     """Print one row per entry, and what failed: exit code 2 if by bad input alone, else 1."""
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE + MARKET_MAKER)
     for board in boards_of(folder / RESULT_FILE for folder in done.folders):
         console.print(_table(board, console.width))
     notes = [n for folder in done.folders for n in read_result(folder).notes]
@@ -39,7 +42,9 @@ def finish(done: Finished) -> None:
 
 def _table(board: Board, width: int) -> Table:
     rows = rows_of(board)
-    measures = columns(rows) if width >= WIDE else TABLE[:6]
+    measures = columns(rows)
+    if width < WIDE + MARKET_MAKER * (len(measures) > len(TABLE)):
+        measures = TABLE if width >= WIDE else TABLE[:6]
     caption = "IQM over seeds; test split; welfare: 0 is grid-only, 1 the optimum"
     ranked = [row.rank is not None for row in rows]
     caption += " [95 % interval]" if any(ranked) else ""
