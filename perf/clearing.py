@@ -28,8 +28,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from peerwatt.market import price_grid
+from peerwatt.market import CompiledMechanism, compile_mechanism, price_grid
 from peerwatt.market.kernels import clear_batch, clear_cda
+from peerwatt.plugins.loader import load_mechanism
 
 Ints = NDArray[np.int64]
 
@@ -119,10 +120,10 @@ def call_c(function: Callable[..., None], batch: Batch, outputs: tuple[Ints, ...
     return run
 
 
-def call_numba(mechanism: int, batch: Batch, outputs: tuple[Ints, ...]) -> Callable:
-    """Return a closure that clears `batch` with the numba kernel of `mechanism`."""
-    arguments = (mechanism, batch.books, batch.n, LEVELS, batch.order, batch.level, batch.ticks,
-                 batch.arrival, *outputs)  # fmt: skip
+def call_numba(rule: CompiledMechanism, batch: Batch, outputs: tuple[Ints, ...]) -> Callable:
+    """Return a closure that clears `batch` with the mechanism `rule`."""
+    arguments = (rule.address, rule.parameters, batch.books, batch.n, LEVELS, batch.order,
+                 batch.level, batch.ticks, batch.arrival, *outputs)  # fmt: skip
     return lambda: clear_batch(*arguments)
 
 
@@ -134,11 +135,13 @@ def call_drawn(seed: int, batch: Batch, outputs: tuple[Ints, ...]) -> Callable:
     return lambda: clear_drawn(*arguments)
 
 
-def check_equal(batches: list[Batch], function: Callable[..., None]) -> None:
+def check_equal(
+    rule: CompiledMechanism, batches: list[Batch], function: Callable[..., None]
+) -> None:
     """Stop unless numba and C agree on every traded quantum, payment and moment."""
     for batch in batches:
         ours, theirs = batch.outputs(), batch.outputs()
-        call_numba(0, batch, ours)()
+        call_numba(rule, batch, ours)()
         call_c(function, batch, theirs)()
         for one, other in zip(ours, theirs, strict=True):
             if not np.array_equal(one, other):
@@ -164,6 +167,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--cc", default="cc", help="C compiler, with further flags if wanted")
     options = parser.parse_args()
+    cda, call = (compile_mechanism(load_mechanism(name)) for name in ("cda", "call"))
     with tempfile.TemporaryDirectory() as folder:
         c = {name: compile_c(options.cc, flags, folder) for name, flags in FLAGS.items()}
         print(
@@ -178,12 +182,12 @@ def main() -> None:
             count = -(-DISTINCT_ORDERS // (books * n))
             batches = [Batch(books, n, generator) for _ in range(count)]
             for function in c.values():
-                check_equal(batches, function)
+                check_equal(cda, batches, function)
             outputs = batches[0].outputs()
             runs = {
-                "numba": [call_numba(0, b, outputs) for b in batches],
+                "numba": [call_numba(cda, b, outputs) for b in batches],
                 "drawn": [call_drawn(i, b, outputs) for i, b in enumerate(batches)],
-                "call": [call_numba(1, b, outputs) for b in batches],
+                "call": [call_numba(call, b, outputs) for b in batches],
             }
             for name, function in c.items():
                 runs[name] = [call_c(function, b, outputs) for b in batches]

@@ -186,8 +186,9 @@ class ReferenceMarket:
         def share(money: int, quanta: int) -> np.float32:
             """Place of a mean price between feed-in (0) and retail (1) of the last slot."""
             assert self.last
+            width = self.last["spread"] * quanta
             above = money - self.last["feed_in"] * quanta
-            return single(above) / single(self.last["spread"] * quanta)
+            return single(min(max(above, 0), width)) / single(width)
 
         rows = []
         for i in self.households:
@@ -217,7 +218,7 @@ class ReferenceMarket:
                 memory = [
                     single(max(traded, 0)) * kwh,
                     single(max(-traded, 0)) * kwh,
-                    share(payment, traded) if traded else single(0),
+                    share(abs(payment), abs(traded)) if traded else single(0),
                     share(value, volume) if volume else single(0),
                     single(volume) * kwh / single(len(self.households)),
                 ]

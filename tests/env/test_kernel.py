@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from community.cards import card_content, profiles, shipped, write_card, write_profiles
+from market.reference import REFERENCES
 from peerwatt.community import load_card
 from peerwatt.env import VectorMarket, evaluation_scenarios
 from peerwatt.env.kernel import OBSERVATION_BOUNDS, OBSERVATION_NAMES
@@ -57,7 +58,7 @@ def check_equal(market, references, slots, seed=0):
             assert (seen <= high).all()
 
 
-@pytest.mark.parametrize("mechanism", ["cda", "call"])
+@pytest.mark.parametrize("mechanism", list(REFERENCES))
 @pytest.mark.parametrize("name", ["fontana-v1", "pilot-v1"])
 def test_training_episodes(name, mechanism):
     task = shipped(name)
@@ -79,7 +80,7 @@ def test_evaluation_scenarios(name):
 
 @st.composite
 def small_cards(draw):
-    """Card and profiles: 1 to 6 households, odd batteries, any tariff, either mechanism, noise."""
+    """Card and profiles: 1 to 6 households, odd batteries, any tariff and mechanism, noise."""
     homes = draw(st.integers(1, 6))
     minutes = draw(st.sampled_from([15, 30, 60]))
     content = card_content()
@@ -90,7 +91,7 @@ def small_cards(draw):
         st.sampled_from(["data", 0.0863, [0.1 + hour / 1000 for hour in range(24)]])
     )
     content["market"] |= {
-        "mechanism": draw(st.sampled_from(["cda", "call"])),
+        "mechanism": draw(st.sampled_from(list(REFERENCES))),
         "price_levels": draw(st.sampled_from([3, 21, 63])),
         "quantity_levels": draw(st.sampled_from([2, 3, 4, 21])),
         "reward_scale": draw(st.sampled_from([0.1, 3.0])),

@@ -11,14 +11,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peerwatt.errors import PeerWattError
-from peerwatt.market import MECHANISMS, Cleared, clear, price_grid
+from peerwatt.market import Cleared, compile_mechanism, price_grid
+from peerwatt.market import clear as clear_books
 from peerwatt.market.kernels import clear_batch
+from peerwatt.plugins.loader import load_mechanism
 
 from .reference import REFERENCES, Outcome
 
 TICKS = [10, 20, 30, 40, 50]
 
-mechanisms = pytest.mark.parametrize("mechanism", list(MECHANISMS))
+mechanisms = pytest.mark.parametrize("mechanism", list(REFERENCES))
 thorough = settings(max_examples=250, deadline=None)
 brief = settings(max_examples=60, deadline=None)
 
@@ -33,6 +35,10 @@ class Books(NamedTuple):
 
     def one(self, b: int) -> tuple[list[int], list[int], list[int], list[int]]:
         return tuple(array[b].tolist() for array in self)
+
+
+def clear(mechanism: str, *books, **named) -> Cleared:
+    return clear_books(load_mechanism(mechanism), *books, **named)
 
 
 def random_books(generator, count, n, levels, largest, sides=(-1, 0, 1), few_levels=False):
@@ -99,17 +105,19 @@ def test_kernel_equals_reference(mechanism, batch):
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), levels=st.sampled_from([3, 21, 64]))
 def test_kernel_equals_reference_for_1000_households(mechanism, seed, levels):
-    batch = random_books(np.random.default_rng(seed), 2, 1000, levels, 40)
+    n = 200 if mechanism == "vcg" else 1000  # its reference clears a book for every household
+    batch = random_books(np.random.default_rng(seed), 2, n, levels, 40)
     result = clear(mechanism, *batch)
     for b in range(2):
         assert_equal(result, b, REFERENCES[mechanism](*batch.one(b)))
 
 
-def test_large_quantities_equal_reference():
+@mechanisms
+def test_large_quantities_equal_reference(mechanism):
     batch = random_books(np.random.default_rng(7), 200, 12, 21, 50_000)
-    result = clear("cda", *batch)
+    result = clear(mechanism, *batch)
     for b in range(200):
-        assert_equal(result, b, REFERENCES["cda"](*batch.one(b)))
+        assert_equal(result, b, REFERENCES[mechanism](*batch.one(b)))
 
 
 @mechanisms
@@ -130,31 +138,43 @@ def test_no_books_and_no_households(mechanism):
 @given(batch=books(most_households=40))
 def test_laws(mechanism, batch):
     traded, payment, volume, value, square = clear(mechanism, *batch)
+    promised = load_mechanism(mechanism).properties
     order, ticks = batch.order, batch.ticks
     low, high = ticks[:, :1], ticks[:, -1:]
     limit = np.take_along_axis(ticks, batch.level, axis=1)
     sold, bought = np.maximum(traded, 0), np.maximum(-traded, 0)
-    # Bought = sold, and money only changes hands.
+    # Bought = sold, and the operator keeps or pays in only what is promised.
     assert np.array_equal(sold.sum(1), bought.sum(1))
-    assert np.array_equal(payment.sum(1), np.zeros(len(order)))
+    surplus = -payment.sum(1)
+    if "budget-balanced" in promised:
+        assert not surplus.any()
+    elif "no-deficit" in promised:
+        assert np.all(surplus >= 0)
+    else:
+        assert np.all(surplus <= 0)
     # Nobody trades more than ordered, or on the other side; nobody pays without trading.
     assert np.all(np.abs(traded) <= np.abs(order))
     assert np.all(traded * order >= 0)
     assert np.all(payment[traded == 0] == 0)
     # No trade outside an order's limit: received >= sold x limit, paid <= bought x limit.
-    assert np.all(payment >= traded * limit)
+    if "respects-limits" in promised:
+        assert np.all(payment >= traded * limit)
     # Prices lie between feed-in and retail, so that no household does worse than with the grid.
-    assert np.all(payment >= sold * low - bought * high)
-    assert np.all(payment <= sold * high - bought * low)
+    if mechanism != "bill-sharing":
+        assert np.all(payment >= sold * low - bought * high)
+        assert np.all(payment <= sold * high - bought * low)
     # Moments.
+    paid = np.sum(payment, axis=1, where=traded < 0)
+    received = np.sum(payment, axis=1, where=traded > 0)
     assert np.array_equal(volume, sold.sum(1))
-    assert np.array_equal(value, (payment * (traded > 0)).sum(1))
-    assert np.all(square * volume >= value**2)
-    if mechanism == "call":
+    assert np.array_equal(value, (received - paid) // 2)
+    rounded = np.abs(received - paid) // 2  # towards 0, as the square is
+    assert np.all((square + traded.shape[1]) * volume >= rounded**2)
+    if "uniform-price" in promised:
         assert np.array_equal(square * volume, value**2)
 
 
-@mechanisms
+@pytest.mark.parametrize("mechanism", ["cda", "call"])
 @brief
 @given(batch=books())
 def test_each_trade_of_the_reference_respects_both_limits(mechanism, batch):
@@ -171,7 +191,7 @@ def test_each_trade_of_the_reference_respects_both_limits(mechanism, batch):
                 assert price == ticks[level[resting]]
 
 
-@mechanisms
+@pytest.mark.parametrize("mechanism", [name for name in REFERENCES if name != "mcafee"])
 @brief
 @given(batch=books())
 def test_no_mutually_acceptable_trade_is_left(mechanism, batch):
@@ -183,10 +203,11 @@ def test_no_mutually_acceptable_trade_is_left(mechanism, batch):
             assert unmet.max() < unsold.min()
 
 
+@pytest.mark.parametrize("mechanism", ["call", "vcg"])
 @brief
 @given(batch=books(most_households=40))
-def test_call_auction_trades_the_largest_crossing_volume(batch):
-    volume = clear("call", *batch).volume
+def test_efficient_mechanisms_trade_the_largest_crossing_volume(mechanism, batch):
+    volume = clear(mechanism, *batch).volume
     for b in range(len(batch.order)):
         order, level = batch.order[b], batch.level[b]
         crossing = (
@@ -224,7 +245,7 @@ def test_permuting_households_permutes_outcomes(mechanism, batch, seed):
         assert np.array_equal(one, other)
 
 
-@mechanisms
+@pytest.mark.parametrize("mechanism", ["cda", "call"])  # the others round
 @brief
 @given(batch=books(), factor=st.integers(2, 5000))
 def test_scaling_orders_scales_outcomes(mechanism, batch, factor):
@@ -254,7 +275,9 @@ def test_kernel_overwrites_whatever_the_outputs_held(mechanism):
     batch = random_books(np.random.default_rng(3), 50, 9, 21, 5)
     junk = [np.full(50 * 9, -77), np.full(50 * 9, 99), np.full(150, 5)]
     inputs = [array.ravel() for array in batch]
-    clear_batch(MECHANISMS[mechanism], 50, 9, 21, *inputs, *junk)
+    inputs[2].setflags(write=False)  # as `clear` does: numba compiles for kinds of arrays
+    rule = compile_mechanism(load_mechanism(mechanism))
+    clear_batch(rule.address, rule.parameters, 50, 9, 21, *inputs, *junk)
     result = clear(mechanism, *batch)
     assert np.array_equal(junk[0], result.traded.ravel())
     assert np.array_equal(junk[1], result.payment.ravel())
@@ -273,124 +296,6 @@ def test_call_auction_expected_trades(buyers, sellers):
     arrival = np.tile(np.arange(n), (len(ranks), 1))
     result = clear("call", order, ranks, np.arange(n), arrival)
     assert result.volume.sum() * n == len(ranks) * buyers * sellers
-
-
-# ------------------------------------------------------------------ worked by hand
-
-CDA_GOLDEN = {
-    # The bid rests first, so its price holds; then the other way round.
-    "resting bid's price": ([-5, 3], [4, 1], [0, 1], [-3, 3], [-150, 150], (3, 150, 7500)),
-    "resting offer's price": ([-5, 3], [4, 1], [1, 0], [-3, 3], [-60, 60], (3, 60, 1200)),
-    # 2 at 20 from household 1, 2 at 20 from household 2, then 1 at 30 from household 0.
-    "price, then time": (
-        [2, 2, 2, -5],
-        [2, 1, 1, 3],
-        [0, 1, 2, 3],
-        [1, 2, 2, -5],
-        [30, 40, 40, -110],
-        (5, 110, 2500),
-    ),
-    # Household 2 came before household 1: of three quanta it sells two.
-    "time at one price": (
-        [0, 2, 2, -3],
-        [0, 1, 1, 4],
-        [2, 1, 3, 0],
-        [0, 1, 2, -3],
-        [0, 20, 40, -60],
-        (3, 60, 1200),
-    ),
-    # The offer eats the bid of 4, rests with 6, and serves the next bid with 3 at its own price.
-    "remainder rests": (
-        [-4, 10, -3, -9],
-        [2, 2, 3, 1],
-        [0, 1, 2, 3],
-        [-4, 7, -3, 0],
-        [-120, 210, -90, 0],
-        (7, 210, 6300),
-    ),
-    # A level that was emptied starts a new queue.
-    "level used again": (
-        [1, -1, 2, -2],
-        [0, 0, 0, 4],
-        [0, 1, 2, 3],
-        [1, -1, 2, -2],
-        [10, -10, 20, -20],
-        (3, 30, 300),
-    ),
-    # Best bid first: 1 at 50, then 2 at 40; the bid at 20 stays out.
-    "offer walks down": (
-        [-2, -1, -4, 5],
-        [3, 4, 1, 2],
-        [0, 1, 2, 3],
-        [-2, -1, 0, 3],
-        [-80, -50, 0, 130],
-        (3, 130, 5700),
-    ),
-    "no crossing": ([-5, 5], [1, 2], [0, 1], [0, 0], [0, 0], (0, 0, 0)),
-}
-
-CALL_GOLDEN = {
-    # Demand is left over at 50, so the price is 50; with supply left over at 20, 20.
-    "short of supply": ([-5, 3], [4, 1], [0, 1], [-3, 3], [-150, 150], (3, 150, 7500)),
-    "short of demand": ([-3, 5], [4, 1], [0, 1], [-3, 3], [-60, 60], (3, 60, 1200)),
-    # [max(20, feed-in 10), min(50, retail 50)]: midpoint 35.
-    "balanced": ([-3, 3], [4, 1], [0, 1], [-3, 3], [-105, 105], (3, 105, 3675)),
-    # Bids 50 50 40 40 20 20 meet offers 10 10 10 30 30 30: k = 4 at [max(30, 20), min(40, 30)].
-    "marginal pair": (
-        [-2, -2, -2, 3, 3],
-        [4, 3, 1, 0, 2],
-        [0, 1, 2, 3, 4],
-        [-2, -2, 0, 3, 1],
-        [-60, -60, 0, 90, 30],
-        (4, 120, 3600),
-    ),
-    # Two bids at 30 for three quanta: household 1 came first.
-    "rationed by arrival": (
-        [-2, -2, 3],
-        [2, 2, 0],
-        [1, 0, 2],
-        [-1, -2, 3],
-        [-30, -60, 90],
-        (3, 90, 2700),
-    ),
-    # [max(10, 30), min(40, 50)]: the next bid lifts the floor, midpoint 35.
-    "next bid sets the floor": (
-        [-1, -1, 1],
-        [3, 2, 0],
-        [0, 1, 2],
-        [-1, 0, 1],
-        [-35, 0, 35],
-        (1, 35, 1225),
-    ),
-    # [max(20, 10), min(50, 30)]: the next offer lowers the ceiling, midpoint 25.
-    "next offer sets the ceiling": (
-        [-1, 1, 1],
-        [4, 2, 1],
-        [0, 1, 2],
-        [-1, 0, 1],
-        [-25, 0, 25],
-        (1, 25, 625),
-    ),
-    "no crossing": ([-5, 5], [1, 2], [0, 1], [0, 0], [0, 0], (0, 0, 0)),
-}
-
-
-@pytest.mark.parametrize(
-    ("mechanism", "case"),
-    [("cda", case) for case in CDA_GOLDEN] + [("call", case) for case in CALL_GOLDEN],
-)
-def test_worked_by_hand(mechanism, case):
-    golden = {"cda": CDA_GOLDEN, "call": CALL_GOLDEN}[mechanism]
-    order, level, arrival, traded, payment, moments = golden[case]
-    batch = book(order, level, arrival)
-    expected = Outcome(traded, payment, *moments, [])
-    assert_equal(clear(mechanism, *batch), 0, expected)
-    assert REFERENCES[mechanism](*batch.one(0))[:5] == expected[:5]
-
-
-def test_call_price_is_rounded_down_to_a_tick():
-    result = clear("call", *book([-1, 1], [1, 0], ticks=[10, 15, 20]))
-    assert result.payment.tolist() == [[-12, 12]]  # midpoint of [10, 15]
 
 
 # ------------------------------------------------------------------ bad input

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
 
 from peerwatt.errors import PeerWattError
@@ -20,7 +19,6 @@ ONE = U(1)
 TOP = U(63)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
 def clear(order, level, ticks, arrival, parameters, traded, payment, scratch):
     """Clear one book; see `peerwatt.market.mechanism`.
 
@@ -85,7 +83,8 @@ def clear(order, level, ticks, arrival, parameters, traded, payment, scratch):
         next_offer = U(ticks.size) - ONE if offer_levels == 0 else U(trailing_zeros(offer_levels))
         floor = max(ticks[marginal_offer], ticks[next_bid])
         ceiling = min(ticks[marginal_bid], ticks[next_offer])
-        price = floor + np.int64(math.floor(parameters[0] * (ceiling - floor)))
+        # A theta of 0.29 and 100 ticks are 29 ticks, though their product is 28.999999999999996.
+        price = floor + np.int64(math.floor(parameters[0] * (ceiling - floor) + 1e-9))
         for k in range(U(order.size)):
             i = U(arrival[k])
             quantity = order[i]
