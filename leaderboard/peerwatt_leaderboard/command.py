@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from peerwatt.runs.entries import read_boards
+from peerwatt_leaderboard.published import Published, is_results_root, read_published
 from peerwatt_leaderboard.site import write_site
 
 
@@ -15,13 +17,21 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
     is recomputed from the per-episode records.
 
     Args:
-        results: folder in which every `result.json`, at any depth, is read.
+        results: folder of runs, in which every `result.json`, at any depth, is read; or of
+            submitted entries, such as leaderboard/results, of which only what is valid is shown.
         out: folder of the page; a page built there before is replaced, and a folder that holds
             anything else is refused.
     """
-    boards = read_boards(results)
-    page = write_site(boards, out, source=results)
+    published = Published()
+    if is_results_root(results):
+        boards, published = read_published(results)
+    else:
+        boards = read_boards(results)
+    for problem in published.problems:
+        print(f"peerwatt: warning: left out: {problem}", file=sys.stderr)
+    page = write_site(boards, out, source=results, published=published)
     entries = sum(len(board.entries) for board in boards)
     runs = sum(len(entry.runs) for board in boards for entry in board.entries)
-    print(f"{entries} entries ({runs} runs) on {len(boards)} tasks")
+    tasks = {(board.task.name, board.task.content_hash) for board in boards}
+    print(f"{entries} entries ({runs} runs) on {len(tasks)} tasks")
     print(f"page: {page.resolve().as_uri()}")

@@ -24,21 +24,26 @@ from markupsafe import Markup
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation.metrics import METRICS
 from peerwatt.evaluation.statistics import MIN_RUNS
+from peerwatt.plugins.specs import PROJECT
 from peerwatt.runs.entries import Board, Entry, short_count
-from peerwatt.runs.result import SCHEMA_VERSION, RunResult
+from peerwatt.runs.result import SCHEMA_VERSION, PluginRecord, RunResult, full_name
 from peerwatt.runs.summary import (
     FAIRNESS,
     FEASIBLE,
     GINI,
+    MARKET,
     MEASURES,
     SCORES,
     TABLE,
     WELFARE,
+    Measure,
     Row,
+    columns,
     rows_of,
     written,
 )
 from peerwatt_leaderboard import charts
+from peerwatt_leaderboard.published import Published
 
 HERE = Path(__file__).parent
 MARKER = ".peerwatt-site"
@@ -56,7 +61,12 @@ class Section:
     """Label of an entry -> its address on the page."""
 
 
-def write_site(boards: Sequence[Board], out: Path, source: Path | None = None) -> Path:
+def write_site(
+    boards: Sequence[Board],
+    out: Path,
+    source: Path | None = None,
+    published: Published | None = None,
+) -> Path:
     """Write the page for `boards` into folder `out` and return the page.
 
     It is built in a folder beside `out` that takes its place at the end, so that a failure leaves
@@ -65,12 +75,13 @@ def write_site(boards: Sequence[Board], out: Path, source: Path | None = None) -
     out = out.resolve()
     _check_replaceable(out, source)
     sections = _sections(boards)
+    published = published or Published()
     staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.new"
     try:
         staging.mkdir(parents=True)
-        (staging / "index.html").write_text(render(sections), encoding="utf-8")
+        (staging / "index.html").write_text(render(sections, published), encoding="utf-8")
         for section in sections:
-            _write_data(section, staging / "data")
+            _write_data(section, staging / "data", published)
         written_files = sorted(path.relative_to(staging).as_posix() for path in _files(staging))
         (staging / MARKER).write_text("\n".join([*written_files, MARKER, ""]), encoding="utf-8")
         _check_replaceable(out, source)  # again: the page took a while to build
@@ -82,7 +93,7 @@ def write_site(boards: Sequence[Board], out: Path, source: Path | None = None) -
     return out / "index.html"
 
 
-def render(sections: Sequence[Section]) -> str:
+def render(sections: Sequence[Section], published: Published) -> str:
     """Render the page: one HTML file with its style, its script and its charts inside.
 
     Everything from records passes through the template's escaping or ElementTree's. Style and
@@ -100,10 +111,13 @@ def render(sections: Sequence[Section]) -> str:
     script = (HERE / "assets" / "page.js").read_text(encoding="utf-8")
     styles = charts.styles_of([section.rows for section in sections])
     newest = max(
-        result.created_utc
-        for section in sections
-        for row in section.rows
-        for result in row.entry.results
+        (
+            result.created_utc
+            for section in sections
+            for row in section.rows
+            for result in row.entry.results
+        ),
+        default="",
     )
     return environment.get_template("index.html").render(
         style=Markup(style),
@@ -111,8 +125,9 @@ def render(sections: Sequence[Section]) -> str:
         script=Markup(script),
         script_hash=_digest(script),
         newest=newest[:10],
-        sections=[_section_context(section, styles) for section in sections],
-        columns=TABLE,
+        sections=[_section_context(section, styles, published) for section in sections],
+        published=published,
+        columns=(*TABLE, MARKET),
         scores=SCORES,
         further=(GINI, FEASIBLE),
         fairness=FAIRNESS,
@@ -155,7 +170,7 @@ def _unique(name: str, taken: Counter[str]) -> str:
 
 
 def _section_context(
-    section: Section, styles: Mapping[tuple[str, str], charts.Style]
+    section: Section, styles: Mapping[tuple[str, str], charts.Style], published: Published
 ) -> dict[str, Any]:
     """Return what the template shows of one task."""
     rows, first = section.rows, section.rows[0].entry.first
@@ -169,13 +184,10 @@ def _section_context(
         "episodes": first.test.episodes,
         "groups": ", ".join(f"{count} {name}" for name, count in groups.items()),
         "lead": _lead(rows),
-        "mechanisms": len({row.entry.first.mechanism.name for row in rows}) > 1,
-        "mechanism": first.mechanism.name,
+        "mechanism": _mechanism(section.board.mechanism),
+        "columns": columns(rows),
         "unranked": any(row.rank is None for row in rows),
-        "rows": [
-            _row_context(row, section.identifiers[row.entry.label], styles, low, high, rows)
-            for row in rows
-        ],
+        "rows": [_row_context(row, section, styles, low, high, published) for row in rows],
         "scatters": [
             Markup(charts.scatter(rows, measure, styles, section.identifiers))
             for measure in FAIRNESS
@@ -194,13 +206,14 @@ def _section_context(
 
 def _row_context(
     row: Row,
-    identifier: str,
+    section: Section,
     styles: Mapping[tuple[str, str], charts.Style],
     low: float,
     high: float,
-    rows: Sequence[Row],
+    published: Published,
 ) -> dict[str, Any]:
     """Return what the template shows of one entry."""
+    rows, identifier = section.rows, section.identifiers[row.entry.label]
     entry, style = row.entry, charts.style_of(row, styles)
     welfare = row.interval(WELFARE)
     shared = sum(other.rank == row.rank for other in rows) > 1 if row.rank else False
@@ -219,8 +232,10 @@ def _row_context(
         "suffix": _suffix(entry),
         "mark": Markup(charts.mark(style)),
         "bar": Markup(charts.bar(welfare, low, high, style)) if welfare else "",
-        "cells": [_cell(row, measure.key) for measure in TABLE],
-        "further": [_cell(row, measure.key) for measure in (GINI, FEASIBLE)],
+        "submission": _submission(entry, published),
+        "mechanism": _mechanism(entry.first.mechanism),
+        "cells": [_cell(row, measure) for measure in columns(rows)],
+        "further": [_cell(row, measure) for measure in (GINI, FEASIBLE)],
         "others": [(name, METRICS[name], value) for name, value in row.others.items()],
         "runs": [
             {
@@ -256,10 +271,40 @@ def _row_context(
     }
 
 
-def _cell(row: Row, key: str) -> dict[str, Any]:
+def _mechanism(record: PluginRecord) -> str:
+    """Name a mechanism with whose it is, if a stranger's, and its options."""
+    name = record.name if record.distribution == PROJECT else full_name(record)
+    options = ", ".join(f"{key} {value}" for key, value in sorted(record.options.items()))
+    return f"{name} ({options})" if options else name
+
+
+def _submission(entry: Entry, published: Published) -> dict[str, Any] | None:
+    """Return what was submitted with an entry, and whether it was re-checked."""
+    record = published.record_of(entry)
+    if record is None:
+        return None
+    seal = published.verified.get(record.entry_id)
+    disclosed = [name.replace("_", " ") for name, value in record.disclosure if value]
+    return {
+        "entry_id": record.entry_id,
+        "submitter": record.submitter,
+        "code_url": record.code_url,
+        "licence": record.licence,
+        "disclosed": disclosed,
+        "supersedes": record.supersedes,
+        "seal": seal,
+        "state": "reproduced" if seal else "not re-checked",
+        "told": "its policies were not replayed by the maintainers"
+        if seal is None
+        else f"replayed on {seal.date} with PeerWatt {seal.peerwatt} on {seal.platform}: "
+        + ("exact" if seal.verdict == "exact" else "within the stated tolerance"),
+    }
+
+
+def _cell(row: Row, measure: Measure) -> dict[str, Any]:
     """Return one number of a row: as text, with its interval, and as the key to sort by."""
-    measure = next(measure for measure in MEASURES if measure.key == key)
-    interval, signed = row.interval(measure), key == "operator"
+    key = measure.key
+    interval, signed = row.interval(measure), key in ("operator", "market_surplus")
     bounded = interval is not None and interval.low < interval.high  # not so where NaN
     equal = interval is not None and interval.low == interval.high
     return {
@@ -341,14 +386,17 @@ def _run_file(identifier: str, result: RunResult) -> str:
     return f"{identifier}/seed-{result.seed:03d}.json"
 
 
-def _write_data(section: Section, folder: Path) -> None:
+def _write_data(section: Section, folder: Path, published: Published) -> None:
     """Write the table of a task as CSV and JSON, and a copy of every result."""
     folder.mkdir(exist_ok=True)
-    records = [_record(row, section.identifiers[row.entry.label]) for row in section.rows]
+    records = [
+        _record(row, section.identifiers[row.entry.label], published) for row in section.rows
+    ]
     task = section.board.task
     table = {
         "schema_version": SCHEMA_VERSION,
         "task": task.model_dump(),
+        "mechanism": section.board.mechanism.model_dump(mode="json"),
         "measures": {
             m.key: {"title": m.title, "unit": m.unit, "better": m.better, "meaning": m.meaning}
             for m in MEASURES
@@ -368,9 +416,11 @@ def _write_data(section: Section, folder: Path) -> None:
             copy.write_bytes(run.raw)
 
 
-def _record(row: Row, identifier: str) -> dict[str, Any]:
+def _record(row: Row, identifier: str, published: Published) -> dict[str, Any]:
     """Return one entry as the data files tell it."""
     first = row.entry.first
+    submitted = published.record_of(row.entry)
+    seal = published.verified.get(submitted.entry_id) if submitted else None
     return {
         "rank": row.rank,
         "label": row.entry.label,
@@ -382,6 +432,8 @@ def _record(row: Row, identifier: str) -> dict[str, Any]:
         "budget": first.budget,
         "seeds": [result.seed for result in row.entry.results],
         "config_hash": first.config_hash,
+        "submission": submitted and submitted.model_dump(mode="json", exclude={"runs"}),
+        "verified": seal and seal.model_dump(mode="json"),
         "values": {
             key: {
                 "estimate": summary.interval and _finite(summary.interval.estimate),
@@ -401,7 +453,7 @@ def _finite(value: float) -> float | None:
 
 
 def _csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Write the table as CSV; text that a spreadsheet would run as a formula is quoted."""
+    """Write the table as CSV; the schema lets no name begin as a spreadsheet's formula does."""
     plain = ("rank", "algorithm", "critic", "mechanism", "budget", "config_hash")
     names = [measure.key for measure in MEASURES]
     buffer = io.StringIO()
@@ -413,16 +465,9 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
         numbers = [
             record["values"][name][part] for name in names for part in ("estimate", "low", "high")
         ]
-        texts = [_harmless(record[name]) for name in plain]
+        texts = [record[name] for name in plain]
         writer.writerow([*texts, len(record["seeds"]), *numbers])
     return buffer.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    """Keep a spreadsheet from taking a stranger's text for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
 
 
 def _check_replaceable(out: Path, source: Path | None) -> None:

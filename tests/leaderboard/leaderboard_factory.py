@@ -28,6 +28,9 @@ def make_result(
     content_hash: str = HASH,
     config_hash: str | None = None,
     mechanism: str = "cda",
+    mechanism_options: dict[str, Any] | None = None,
+    distribution: str = "peerwatt",
+    version: str = "0.1.0",
     budget: int = 1_000_000,
     cost: list[float] | None = None,
     grid_cost: list[float] | None = None,
@@ -59,17 +62,23 @@ def make_result(
             "fpp": [0.9, 0.7],
             "ftb": [None, 0.4],
             "feasible_kwh": [3.0, 1.0],
-            "operator_revenue": [9.0, 17.0],
-            "operator_revenue_grid": [10.0, 20.0],
+            "operator_revenue": list(cost),
+            "operator_revenue_grid": list(grid_cost),
             "volume_kwh": [1.5, 1.0],
         }
     if config_hash is None:
-        config_hash = sha256(f"{algorithm}{critic}{mechanism}{budget}".encode()).hexdigest()
+        parts = (algorithm, critic, mechanism, mechanism_options, distribution, version, budget)
+        config_hash = sha256(repr(parts).encode()).hexdigest()
     return RunResult(
         task=TaskRecord(name=task, content_hash=content_hash, households=n, slots=48),
-        mechanism=PluginRecord(name=mechanism, distribution="peerwatt", version="0.1.0"),
+        mechanism=PluginRecord(
+            name=mechanism,
+            distribution="peerwatt",
+            version="0.1.0",
+            options=mechanism_options or {},
+        ),
         algorithm=PluginRecord(
-            name=algorithm, distribution="peerwatt", version="0.1.0", options=options or {}
+            name=algorithm, distribution=distribution, version=version, options=options or {}
         ),
         critic=PluginRecord(name=critic, distribution="peerwatt", version="0.1.0"),
         shaping={},

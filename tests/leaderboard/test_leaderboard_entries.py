@@ -43,10 +43,29 @@ def test_labels_tell_budgets_apart(tmp_path):
     assert labels(tmp_path) == ["ippo 4M", "ippo 500k", "zi-c"]
 
 
-def test_labels_tell_mechanisms_apart(tmp_path):
+def test_mechanisms_have_a_board_each(tmp_path):
     write_result(tmp_path, make_result("ippo", mechanism="cda"))
-    write_result(tmp_path, make_result("ippo", mechanism="call"))
-    assert labels(tmp_path) == ["ippo call", "ippo cda"]
+    for theta in (0.2, 0.5):
+        options = {"theta": theta}
+        write_result(tmp_path, make_result("ippo", mechanism="call", mechanism_options=options))
+    boards = read_boards(tmp_path)
+    assert [board.title for board in boards] == [
+        "pilot-v1 · call theta 0.2",
+        "pilot-v1 · call theta 0.5",
+        "pilot-v1 · cda",
+    ]
+    assert [[entry.label for entry in board.entries] for board in boards] == [["ippo"]] * 3
+
+
+def test_labels_tell_distributions_and_versions_apart(tmp_path):
+    write_result(tmp_path, make_result("ippo"))
+    write_result(tmp_path, make_result("ippo", distribution="ada-traders"))
+    write_result(tmp_path, make_result("ippo", distribution="ada-traders", version="0.2.0"))
+    assert labels(tmp_path) == [
+        "ippo ada-traders 0.1.0",
+        "ippo ada-traders 0.2.0",
+        "ippo peerwatt",
+    ]
 
 
 def test_labels_fall_back_to_the_hash(tmp_path):
@@ -96,7 +115,14 @@ def cheaper(record, episode, cost):
     """Change the cost of an episode such that the savings still add up to it."""
     test = record["test"]
     test["cost"][episode] = cost
+    test["metrics"]["operator_revenue"][episode] = cost
     test["savings"][episode] = [(test["grid_cost"][episode] - cost) / 2] * 2
+
+
+def revenue_too(record, episode, cost):
+    """Change the cost of an episode and what the grid gets, but no household's saving."""
+    record["test"]["cost"][episode] = cost
+    record["test"]["metrics"]["operator_revenue"][episode] = cost
 
 
 def dearer(record, episode, cost, optimum):
@@ -108,7 +134,7 @@ def dearer(record, episode, cost, optimum):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (lambda r: r.update(schema_version=2), "schema_version"),
+        (lambda r: r.update(schema_version=1), "schema_version"),
         (lambda r: r.update(metrics_version=999), "metrics_version"),
         (lambda r: r.update(surprise=1), "surprise"),
         (lambda r: r.pop("seed"), "seed"),
@@ -124,7 +150,12 @@ def dearer(record, episode, cost, optimum):
         (lambda r: r["test"]["oracle_cost"].__setitem__(1, 17.1), "test.cost.1"),
         (lambda r: cheaper(r, 1, 13.999), "test.cost.1"),
         (lambda r: dearer(r, 0, 10.5, 10.2), "test.grid_cost.0"),
-        (lambda r: r["test"]["cost"].__setitem__(0, 8.999), "test.savings.0"),
+        (lambda r: r["test"]["cost"].__setitem__(0, 8.999), "test.metrics.operator_revenue.0"),
+        (lambda r: revenue_too(r, 0, 8.999), "test.savings.0"),
+        (lambda r: score(r, "operator_revenue_grid", 19.9), "test.metrics.operator_revenue_grid.1"),
+        (lambda r: score(r, "market_surplus", 0.001), "test.metrics.market_surplus.1"),
+        (lambda r: score(r, "market_surplus", -0.001), "test.metrics.market_surplus.1"),
+        (lambda r: r["mechanism"].update(options={"theta": 1}), "mechanism.options"),
         (lambda r: r["test"]["savings"][1].__setitem__(0, -1.5), "test.savings.1"),
         (lambda r: r["test"]["grid_bills"][0].__setitem__(1, 5.001), "test.grid_bills.0"),
         (lambda r: r["test"]["metrics"].update(wealth=[1.0, 1.0]), "test.metrics.wealth"),
@@ -156,7 +187,10 @@ def test_what_rounding_makes_of_the_truth_is_accepted(tmp_path):
 
 
 def test_every_metric_of_the_harness_is_accepted_and_none_is_required(tmp_path):
-    write_result(tmp_path, make_result("all", metrics={key: [0.5, None] for key in METRICS}))
+    metrics = {key: [0.5, None] for key in METRICS}
+    metrics |= {"operator_revenue": [9.0, 17.0], "operator_revenue_grid": [10.0, 20.0]}
+    metrics |= {"market_surplus": [0.0, None]}
+    write_result(tmp_path, make_result("all", metrics=metrics))
     write_result(tmp_path, make_result("none", metrics={}))
     assert labels(tmp_path) == ["all", "none"]
 

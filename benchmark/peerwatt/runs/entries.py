@@ -7,6 +7,7 @@ validated strictly, what cannot be true is refused, and no aggregate in it is be
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,9 @@ import numpy as np
 
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS
-from peerwatt.runs.result import METRICS_VERSION, RunResult, TaskRecord
+from peerwatt.plugins.loader import build, registry
+from peerwatt.plugins.specs import PROJECT
+from peerwatt.runs.result import METRICS_VERSION, PluginRecord, RunResult, TaskRecord, full_name
 from peerwatt.runs.store import RESULT_FILE, read_record
 
 TOLERANCE = 1e-6
@@ -64,37 +67,88 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """All entries of one task."""
+    """All entries that compare: those of one task and one mechanism with its options."""
 
     task: TaskRecord
+    mechanism: PluginRecord
     title: str
-    """Name of the task, with a part of its hash where two contents bear the same name."""
+    """Name of the task, with a part of its hash where two contents bear the same name, and with
+    the mechanism where there are several."""
     entries: tuple[Entry, ...]
 
 
 def read_boards(folder: Path) -> list[Board]:
-    """Read every result below `folder` and return one board per task, by name."""
+    """Read every result below `folder`; see `boards_of`."""
     return boards_of(_find_results(folder))
 
 
 def boards_of(files: Iterable[Path]) -> list[Board]:
-    """Read the result files and return one board per task, by name."""
-    by_task: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for run in map(read_run, files):
-        by_task[run.result.task.name, run.result.task.content_hash].append(run)
-    names = Counter(name for name, _ in by_task)
+    """Read the result files and return one board per task and mechanism, by name."""
+    return boards_from(map(read_run, files))
+
+
+def boards_from(runs: Iterable[Run]) -> list[Board]:
+    """Return one board per task and mechanism of `runs`, by name.
+
+    Raises:
+        PeerWattError: a seed is told twice, or runs of a task were evaluated on other scenarios.
+    """
+    tasks: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        tasks[run.result.task.name, run.result.task.content_hash].append(run)
+    names = Counter(name for name, _ in tasks)
     boards = []
-    for (name, content_hash), of_task in sorted(by_task.items()):
-        _check_same_scenarios(of_task)
+    for (name, content_hash), of_task in sorted(tasks.items()):
+        for run in of_task[1:]:
+            check_same_scenarios(run, of_task[0])
         title = name if names[name] == 1 else f"{name} ({content_hash[:8]})"
-        entries = _group(of_task)
-        boards.append(Board(task=of_task[0].result.task, title=title, entries=entries))
+        mechanisms: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run in of_task:
+            mechanisms[_rule(run.result.mechanism)].append(run)
+        records = [group[0].result.mechanism for _, group in sorted(mechanisms.items())]
+        for mechanism, hint in zip(records, _mechanism_names(records), strict=True):
+            boards.append(
+                Board(
+                    task=of_task[0].result.task,
+                    mechanism=mechanism,
+                    title=f"{title} · {hint}" if len(records) > 1 else title,
+                    entries=_group(mechanisms[_rule(mechanism)]),
+                )
+            )
     return boards
+
+
+def _rule(mechanism: PluginRecord) -> tuple[str, str]:
+    """Return what tells mechanisms apart: whose it is, and its options."""
+    return full_name(mechanism), json.dumps(mechanism.options, sort_keys=True)
+
+
+def _mechanism_names(records: Sequence[PluginRecord]) -> list[str]:
+    """Name each mechanism: with its distribution or options where the name is not enough."""
+    names = []
+    for record in records:
+        alike = [other for other in records if other.name == record.name]
+        name = record.name
+        if len({other.distribution for other in alike}) > 1:
+            name = full_name(record)
+        if len({_rule(other)[1] for other in alike}) > 1:
+            options = [f"{key} {value}" for key, value in sorted(record.options.items())]
+            name = " ".join([name, ", ".join(options)]).strip()
+        names.append(name)
+    return names
 
 
 def read_run(path: Path) -> Run:
     """Read and validate one result file."""
-    raw, result = read_record(path)
+    return checked_run(path, *read_record(path))
+
+
+def checked_run(path: Path, raw: bytes, result: RunResult) -> Run:
+    """Refuse what cannot be true of `result`, which was read as `raw` from `path`.
+
+    Raises:
+        PeerWattError: the sentence names the file and the field.
+    """
     if result.metrics_version != METRICS_VERSION:
         raise PeerWattError(
             f"{path}: metrics_version: scored by version {result.metrics_version} of the metrics, "
@@ -176,6 +230,7 @@ def _check_money(path: Path, result: RunResult) -> None:
     """Refuse costs below the optimum, and households that do not add up to the community."""
     test = result.test
     scale = TOLERANCE * max(map(abs, test.grid_cost)) + 1e-9
+    least, most = _surplus_bounds(path, result.mechanism)
     for episode, optimum in enumerate(test.oracle_cost):
         cost, grid_cost = test.cost[episode], test.grid_cost[episode]
         for name, value in (("cost", cost), ("grid_cost", grid_cost)):
@@ -184,8 +239,20 @@ def _check_money(path: Path, result: RunResult) -> None:
                     f"{path}: test.{name}.{episode}: {value:.9g} is below the optimum of "
                     f"{optimum:.9g} (oracle_cost), which nothing can beat."
                 )
-        kept = (test.metrics.get("market_surplus") or [])[episode : episode + 1] or [0.0]
-        surplus = kept[0] or 0.0
+        surplus = _recorded(result, "market_surplus", episode) or 0.0
+        slack = TOLERANCE * abs(grid_cost) + scale
+        if not least - slack <= surplus <= most + slack:
+            raise PeerWattError(
+                f"{path}: test.metrics.market_surplus.{episode}: {surplus:.9g}, but the mechanism "
+                f"{result.mechanism.name!r} {'keeps none' if most == 0.0 else 'runs no deficit'}."
+            )
+        for name, value in (("operator_revenue", cost), ("operator_revenue_grid", grid_cost)):
+            told = _recorded(result, name, episode)
+            if told is not None and abs(told - value) > TOLERANCE * abs(value) + scale:
+                raise PeerWattError(
+                    f"{path}: test.metrics.{name}.{episode}: {told:.9g}, but what the community "
+                    f"pays, and the grid gets, is {value:.9g}."
+                )
         sums = (
             (
                 "savings",
@@ -202,6 +269,26 @@ def _check_money(path: Path, result: RunResult) -> None:
                     f"{path}: test.{name}.{episode}: the households add up to {total:.9g}, not to "
                     f"{expected:.9g} ({meaning})."
                 )
+
+
+def _recorded(result: RunResult, name: str, episode: int) -> float | None:
+    """Return a metric of an episode; None if it is undefined or was not recorded."""
+    values = result.test.metrics.get(name)
+    return None if values is None else values[episode]
+
+
+def _surplus_bounds(path: Path, mechanism: PluginRecord) -> tuple[float, float]:
+    """Return how much a mechanism of PeerWatt may keep of the payments; of others all is open."""
+    plugin = registry().qualified["mechanism"].get(full_name(mechanism))
+    if mechanism.distribution != PROJECT or plugin is None:
+        return -math.inf, math.inf
+    try:
+        properties = build("mechanism", plugin, mechanism.options).properties
+    except PeerWattError as error:
+        raise PeerWattError(f"{path}: mechanism.options: {error}") from None
+    if "budget-balanced" in properties:
+        return 0.0, 0.0
+    return (0.0 if "no-deficit" in properties else -math.inf), math.inf
 
 
 def _check_metrics(path: Path, result: RunResult) -> None:
@@ -238,25 +325,34 @@ def _check_part(path: Path, result: RunResult, part: str) -> None:
             )
 
 
-def _check_same_scenarios(runs: Sequence[Run]) -> None:
-    """Refuse runs of one task that were not evaluated on the same scenarios."""
-    first = runs[0]
-    for run in runs[1:]:
-        for field in ("grid_cost", "oracle_cost"):
-            here, there = getattr(run.result.test, field), getattr(first.result.test, field)
-            if len(here) != len(there) or not np.allclose(here, there, rtol=1e-6, atol=1e-9):
-                raise PeerWattError(
-                    f"{run.path}: test.{field}: evaluated on other scenarios of "
-                    f"{run.result.task.name} than {first.path}; the two do not compare."
-                )
+def check_same_scenarios(run: Run, first: Run) -> None:
+    """Refuse a run of one task that was not evaluated on the same scenarios as another.
+
+    Raises:
+        PeerWattError: the sentence names both files.
+    """
+    here, there = run.result, first.result
+    if (here.task, here.households) != (there.task, there.households):
+        raise PeerWattError(
+            f"{run.path}: task: other households or slots of {here.task.name} than {first.path}; "
+            "the two do not compare."
+        )
+    for field in ("grid_cost", "oracle_cost"):
+        one, other = getattr(here.test, field), getattr(there.test, field)
+        if len(one) != len(other) or not np.allclose(one, other, rtol=1e-6, atol=1e-9):
+            raise PeerWattError(
+                f"{run.path}: test.{field}: evaluated on other scenarios of "
+                f"{here.task.name} than {first.path}; the two do not compare."
+            )
 
 
 def _group(runs: Iterable[Run]) -> tuple[Entry, ...]:
-    """Group the runs of one task into entries with distinct labels."""
-    groups: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
+    """Group the runs of one board into entries with distinct labels."""
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         result = run.result
-        names = (result.algorithm.name, result.critic.name, result.mechanism.name)
+        plugins = (result.algorithm, result.critic)
+        names = [name for p in plugins for name in (p.name, p.distribution)]
         groups[(*names, result.config_hash)].append(run)
     members = [
         sorted(group, key=lambda run: run.result.seed) for _, group in sorted(groups.items())
@@ -280,8 +376,9 @@ def _labels(results: Sequence[RunResult]) -> list[str]:
         for r in results
     ]
     refinements: list[Callable[[RunResult], str]] = [
-        lambda r: r.mechanism.name,
+        lambda r: _owner(r.algorithm.distribution, r.critic.distribution),
         lambda r: short_count(r.budget),
+        lambda r: r.algorithm.version,
         lambda r: f"#{r.config_hash[:6]}",
     ]
     for refine in refinements:
@@ -299,6 +396,11 @@ def _labels(results: Sequence[RunResult]) -> list[str]:
         names = itertools.chain([label], (f"{label} ({n})" for n in itertools.count(2)))
         unique.append(next(name for name in names if name not in unique))
     return unique
+
+
+def _owner(*distributions: str) -> str:
+    """Name the strangers among the distributions, or PeerWatt."""
+    return " ".join(dict.fromkeys(d for d in distributions if d != PROJECT)) or PROJECT
 
 
 def short_count(count: float) -> str:

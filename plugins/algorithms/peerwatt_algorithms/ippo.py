@@ -229,6 +229,13 @@ class IPPO:
         return policy
 
 
+def _within(value: object, most: int) -> int:
+    """Return `value` if it is a whole number from 1 to `most`."""
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{value!r} is no whole number from 1 to {most}")
+    return value
+
+
 def _by_household(observation: Floats) -> torch.Tensor:
     """Copy [B, N, F] observations to [N, B, F]."""
     return torch.from_numpy(observation.transpose(1, 0, 2).copy())
@@ -298,9 +305,13 @@ class IPPOPolicy:
         """
         try:
             content = json.loads((folder / "policy.json").read_text())
+            n = _within(content["households"], 10_000)
+            sizes = tuple(_within(size, 100_000) for size in content["sizes"])
+            nvec = tuple(_within(size, 1_000) for size in content["nvec"])
+            if not 2 <= len(sizes) <= 16 or len(nvec) != 3:
+                raise ValueError(f"{len(sizes)} sizes and {len(nvec)} heads are no such policy")
             tensors = load_file(folder / "policy.safetensors")
-            sizes = tuple(int(size) for size in content["sizes"])
-            n, nvec = int(content["households"]), tuple(int(k) for k in content["nvec"])
+            # As many numbers as the file holds: nothing larger is made of these sizes.
             shapes = [
                 shape
                 for fan_in, fan_out in pairwise(sizes)

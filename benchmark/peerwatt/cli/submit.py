@@ -1,0 +1,254 @@
+"""`peerwatt submit`: make, check, replay and remove entries of the leaderboard.
+
+`validate`, and `verify` without `--run-code`, run with no plugin but PeerWatt's own:
+`peerwatt.cli.main` sees to it before any plugin is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from peerwatt.errors import PeerWattError, unknown_name
+
+RESULTS = Path("leaderboard/results")
+SHOWN_DIFFERENCES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class PackOptions:
+    """Make the folder of an entry from finished runs, check it, and tell what it publishes.
+
+    A pull request that adds the folder below leaderboard/results submits it.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN_FOLDER")]
+    """Folders of the runs of one entry: with its seed folders, or these themselves."""
+    name: str
+    """Who submits: a person or a group, as the page shows it."""
+    contact: str
+    """Mail address, handle or web address, as the page shows it."""
+    out: Path = RESULTS
+    """Results root that the entry is added to."""
+    code_url: str | None = None
+    """Where the code of the algorithm is, https only."""
+    licence: str = "MIT"
+    """SPDX name of the licence of the records and policies."""
+    tuned_on_test: bool = False
+    """Disclose: choices were made by looking at test scenarios."""
+    external_data: bool = False
+    """Disclose: trained on data beyond the task's own."""
+    llm_in_training: bool = False
+    """Disclose: a language model took part in the training."""
+    supersedes: str | None = None
+    """entry_id of your entry that this one corrects."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidateOptions:
+    """Check an entry, or a whole results root, without executing anything of it.
+
+    The exit code is 2 if anything is refused; each refusal is one sentence.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Folder of an entry, or a results root."""
+    base: Path | None = None
+    """Results root of the base branch: what is in it may be neither changed nor missing."""
+    maintainer: bool = False
+    """Allow what maintainers may do: lines added to the ledger, removals that it tells."""
+    json: bool = False
+    """Print the report as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyOptions:
+    """Check an entry, then play its policies again on the test scenarios of its task.
+
+    The exit code is 1 if the episodes are not reproduced.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of the entry."""
+    run_code: bool = False
+    """Run installed code of strangers, where the entry needs it: its algorithm, task, mechanism."""
+    seeds: int | None = None
+    """How many seeds to replay, the lowest first; by default all."""
+    record: bool = False
+    """Write the verdict to the ledger of the results root; for maintainers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoveOptions:
+    """Remove an entry: tell the ledger why, and delete its folder; for maintainers."""
+
+    entry_id: Annotated[str, tyro.conf.Positional]
+    """The entry's id, or at least the 16 digits that its folder is named by."""
+    reason: str
+    """Why, in a line; the page shows it."""
+    results: Path = RESULTS
+    """Results root."""
+
+
+def run(arguments: list[str]) -> None:
+    """Run the subcommand that `arguments` name."""
+    commands: dict[str, tuple[type, Callable[..., None]]] = {
+        "pack": (PackOptions, _pack),
+        "validate": (ValidateOptions, _validate),
+        "verify": (VerifyOptions, _verify),
+        "remove": (RemoveOptions, _remove),
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: peerwatt submit {pack,validate,verify,remove} [OPTIONS]\n")
+        for name, (options, _) in commands.items():
+            print(f"  {name:<9} {(options.__doc__ or '').splitlines()[0]}")
+        return
+    if arguments[0] not in commands:
+        raise unknown_name("command", f"submit {arguments[0]}", [f"submit {n}" for n in commands])
+    options, command = commands[arguments[0]]
+    command(tyro.cli(options, prog=f"peerwatt submit {arguments[0]}", args=arguments[1:]))
+
+
+def _pack(options: PackOptions) -> None:
+    from peerwatt.submissions.entry import Disclosure
+    from peerwatt.submissions.pack import Details, find_runs, pack, published
+
+    details = Details(
+        name=options.name,
+        contact=options.contact,
+        code_url=options.code_url,
+        licence=options.licence,
+        disclosure=Disclosure(
+            tuned_on_test=options.tuned_on_test,
+            external_data=options.external_data,
+            llm_in_training=options.llm_in_training,
+        ),
+        supersedes=options.supersedes,
+    )
+    packed = pack(find_runs(options.runs), options.out, details)
+    for warning in packed.warnings:
+        print(f"peerwatt: warning: {warning}.", file=sys.stderr)
+    print(f"entry {packed.record.entry_id}")
+    print(f"folder: {packed.folder}")
+    print("Whoever merges it publishes:")
+    for line in published(packed):
+        print(f"  {line}")
+    print(f"Next: peerwatt submit verify {packed.folder}")
+
+
+def _validate(options: ValidateOptions) -> None:
+    from peerwatt.submissions.validate import (
+        compare_with_base,
+        is_entry,
+        read_entry_in_place,
+        read_results,
+    )
+
+    problems: list[str] = []
+    if is_entry(options.path):
+        if options.base is not None:
+            raise PeerWattError("--base goes with a results root, not with the folder of an entry.")
+        try:
+            entries = [read_entry_in_place(options.path)]
+        except PeerWattError as error:
+            entries, problems = [], [str(error)]
+    else:
+        results = read_results(options.path)
+        entries, problems = results.entries, results.problems
+        if options.base is not None:
+            problems += compare_with_base(results, options.base, options.maintainer)
+    if options.json:
+        content = {
+            "valid": not problems,
+            "entries": [
+                {
+                    "folder": entry.folder.as_posix(),
+                    "entry_id": entry.header.entry_id,
+                    "outdated": entry.outdated,
+                }
+                for entry in entries
+            ],
+            "refused": problems,
+        }
+        print(json.dumps(content, indent=1))
+    else:
+        for entry in entries:
+            state = f"outdated ({entry.outdated})" if entry.outdated else "valid"
+            print(f"{state}: {entry.folder}")
+        for problem in problems:
+            print(f"peerwatt: {problem}", file=sys.stderr)
+        told = "entry is" if len(entries) == 1 else "entries are"
+        print(f"{len(entries)} {told} as they should be; {len(problems)} refused")
+    if problems:
+        sys.exit(2)
+
+
+def _verify(options: VerifyOptions) -> None:
+    from peerwatt.runs.provenance import environment
+    from peerwatt.submissions.ledger import Verified, append, today
+    from peerwatt.submissions.validate import ENTRY_LEVEL, read_entry_in_place
+    from peerwatt.submissions.verify import foreign, replay, version_notes
+
+    if options.seeds is not None and options.seeds < 1:
+        raise PeerWattError(f"--seeds {options.seeds} must be at least 1.")
+    entry = read_entry_in_place(options.folder)
+    record = entry.record
+    if record is None:
+        raise PeerWattError(f"{options.folder}: is outdated ({entry.outdated}): nothing to replay.")
+    if options.record and options.seeds is not None and options.seeds < len(entry.runs):
+        raise PeerWattError("--record needs all seeds: leave out --seeds.")
+    strangers = foreign(record)
+    if strangers and not options.run_code:
+        raise PeerWattError(
+            f"{options.folder}: the replay would run code of strangers: {', '.join(strangers)}; "
+            "look at it, install it and say --run-code."
+        )
+    for stranger in strangers:
+        print(f"runs code of a stranger: {stranger}")
+    notes = version_notes(record)
+    for note in notes:
+        print(f"peerwatt: warning: {note}.", file=sys.stderr)
+    replays = []
+    for one in replay(entry, options.seeds):
+        replays.append(one)
+        state = "differs" if one.failure else "within tolerance" if one.differences else "equal"
+        print(f"seed {one.seed}: {state}", flush=True)
+    failed = [one for one in replays if one.failure is not None]
+    if failed:
+        print(f"NOT reproduced: {len(failed)} of {len(replays)} seeds differ")
+        for one in failed:
+            print(f"  {one.failure}{' (same platform: must be equal)' * one.must_be_exact}")
+            for item in [d for d in one.differences if d is not one.failure][:SHOWN_DIFFERENCES]:
+                print(f"    also {item}")
+            if len(one.differences) > SHOWN_DIFFERENCES:
+                print(f"    {len(one.differences)} values of seed {one.seed} differ in all")
+        sys.exit(1)
+    largest = max((d.relative for one in replays for d in one.differences), default=0.0)
+    exact = not any(one.differences for one in replays)
+    verdict = "exactly" if exact else f"within tolerance (largest difference {largest:.2g})"
+    print(f"reproduced {verdict}: {len(replays)} of {len(entry.runs)} seeds")
+    if options.record:
+        line = Verified(
+            entry_id=record.entry_id,
+            verdict="exact" if exact else "within tolerance",
+            largest_difference=largest,
+            peerwatt=version("peerwatt"),
+            platform=environment().platform,
+            date=today(),
+        )
+        append(options.folder.absolute().parents[ENTRY_LEVEL - 1], line)
+        print("told the ledger")
+
+
+def _remove(options: RemoveOptions) -> None:
+    from peerwatt.submissions.ledger import remove
+
+    folder = remove(options.results, options.entry_id, options.reason)
+    print(f"removed {folder}; the ledger tells why")

@@ -1,0 +1,1 @@
+"""Submissions: entries of the leaderboard, packed, validated unexecuted, and replayed."""

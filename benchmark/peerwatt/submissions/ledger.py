@@ -1,0 +1,154 @@
+"""`ledger.jsonl`: what was removed and what was verified, one line each, never changed."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from peerwatt.errors import PeerWattError
+from peerwatt.runs.result import Finite, Hash, Line, Record, Version
+from peerwatt.submissions.guards import (
+    ENTRY_LEVEL,
+    LEDGER_FILE,
+    parse_lines,
+    read_bytes,
+    refuse,
+    shown,
+)
+
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+EntryPath = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*/[a-z0-9][a-z0-9_-]{0,63}/"
+        r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}/[0-9a-f]{16}$"
+    ),
+]
+
+
+class Removed(Record):
+    """An entry was taken out, and why."""
+
+    kind: Literal["removed"] = "removed"
+    entry_id: Hash
+    path: EntryPath
+    reason: Annotated[Line, Field(min_length=1, max_length=500)]
+    date: Day
+
+
+class Verified(Record):
+    """An entry was replayed, and how close it came."""
+
+    kind: Literal["verified"] = "verified"
+    entry_id: Hash
+    verdict: Literal["exact", "within tolerance"]
+    largest_difference: Finite = Field(ge=0, description="largest |replayed - recorded| / scale")
+    peerwatt: Version
+    platform: Line
+    date: Day
+
+
+_LINE: TypeAdapter[Removed | Verified] = TypeAdapter(
+    Annotated[Removed | Verified, Field(discriminator="kind")]
+)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The lines of a ledger by what they tell of."""
+
+    removed: dict[str, Removed]
+    verified: dict[str, Verified]
+    """The last verification of each entry."""
+
+
+def read_ledger(root: Path) -> Ledger:
+    """Read the ledger of a results root; one that is missing is empty.
+
+    Raises:
+        PeerWattError: a line is not what the ledger's commands write.
+    """
+    file = root / LEDGER_FILE
+    ledger = Ledger({}, {})
+    if not file.is_symlink() and not file.exists():
+        return ledger
+    for number, content in enumerate(parse_lines(read_bytes(file), file), 1):
+        try:
+            line = _LINE.validate_python(content, strict=True)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(shown(str(part), 40) for part in problem["loc"][1:])
+            mend = "restore it: only `peerwatt submit` writes the ledger"
+            refuse(file, f"line {number}", f"{field}: {shown(problem['msg'], 200)}", mend)
+        if isinstance(line, Removed):
+            ledger.removed[line.entry_id] = line
+        else:
+            ledger.verified[line.entry_id] = line
+    return ledger
+
+
+def append(root: Path, line: Removed | Verified) -> None:
+    """Write `line` at the end of the ledger of `root`.
+
+    Raises:
+        PeerWattError: it cannot be written.
+    """
+    file = root / LEDGER_FILE
+    text = json.dumps(line.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
+    try:
+        with file.open("a", encoding="utf-8") as out:
+            out.write(text + "\n")
+    except OSError as error:
+        raise PeerWattError(f"{file}: cannot be written ({error.strerror}).") from None
+
+
+def today() -> str:
+    """Return the date of today, UTC."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def remove(root: Path, entry: str, reason: str) -> Path:
+    """Tell the ledger that an entry is removed, and why; then delete its folder and return it.
+
+    Args:
+        root: the results root.
+        entry: the entry's id, or its first 16 digits at least.
+        reason: one line.
+
+    Raises:
+        PeerWattError: there is no such entry, or no reason.
+    """
+    from peerwatt.submissions.validate import read_header
+
+    found = [] if len(entry) < 16 else sorted(root.glob(f"*/*/*/{entry[:16]}"))
+    headers = [(folder, read_header(folder)) for folder in found]
+    headers = [(folder, header) for folder, header in headers if header.entry_id.startswith(entry)]
+    if len(headers) != 1:
+        raise PeerWattError(
+            f"{root} holds {len(headers)} entries {shown(entry)!r}: name one by its entry_id, "
+            "of which the first 16 digits are the name of its folder."
+        )
+    folder, header = headers[0]
+    try:
+        line = Removed(
+            entry_id=header.entry_id,
+            path="/".join(folder.parts[-ENTRY_LEVEL:]),
+            reason=reason,
+            date=today(),
+        )
+    except ValidationError:
+        raise PeerWattError(
+            "--reason must be a line of 1 to 500 characters without control characters."
+        ) from None
+    append(root, line)
+    shutil.rmtree(folder)
+    for parent in folder.relative_to(root).parents:
+        if parent != Path() and not any((root / parent).iterdir()):
+            (root / parent).rmdir()
+    return folder
