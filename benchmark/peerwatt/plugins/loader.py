@@ -351,7 +351,7 @@ def build(kind: Kind, plugin: Registered, options: Mapping[str, Any]) -> Any:
     """
     import dataclasses
 
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     factory = plugin.spec.load()
     if not dataclasses.is_dataclass(factory) or not isinstance(factory, type):
@@ -371,6 +371,10 @@ def build(kind: Kind, plugin: Registered, options: Mapping[str, Any]) -> Any:
         message = first["msg"][0].lower() + first["msg"][1:]
         raise PeerWattError(
             f"option {key} of {kind} {plugin.spec.name!r}: {message} (got {first['input']!r})."
+        ) from None
+    except (PydanticUserError, NameError) as error:
+        raise PeerWattError(
+            f"{kind} {plugin.spec.name!r}: the types of its options cannot be read: {error}."
         ) from None
 
 
