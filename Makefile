@@ -72,6 +72,7 @@ board: $(VENV)/.train
 perf: $(VENV)/.dev
 	$(BIN)/python perf/clearing.py
 	$(BIN)/python perf/environment.py
+	$(BIN)/python perf/mechanisms.py
 	$(BIN)/python perf/training.py
 	$(BIN)/python perf/evaluation.py
 

@@ -8,7 +8,8 @@ every other mechanism through a pointer. So do they with the two at the end, whi
 plugin: plain Python functions, as a stranger writes them. One is the double auction itself, which
 shows what the call costs; the other trades at the middle, first come, first served. Repeats are
 interleaved, so that a busy machine hits all alike, and the ratio is taken repeat by repeat
-(median, lowest, highest). A mechanism that trades less, or computes more, has its own cost: ratios compare whole environments.
+(median, lowest, highest). A mechanism that trades less, or computes more, has its own cost: ratios
+compare whole environments.
 """
 
 from __future__ import annotations

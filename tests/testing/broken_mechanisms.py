@@ -180,6 +180,17 @@ class EatsOrders(Good):
         return good_moments(order, level, ticks, arrival, traded, payment)
 
 
+def rolls_dice(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    price = ticks[0] + np.random.randint(0, ticks[ticks.size - 1] - ticks[0])
+    return serve(order, level, ticks, arrival, traded, payment, price, price)
+
+
+@registered("repeatable", "draw no random numbers")
+@dataclass(frozen=True)
+class RollsDice(Good):
+    clear = staticmethod(rolls_dice)
+
+
 def forgets_abstainers(order, level, ticks, arrival, parameters, traded, payment, scratch):
     n = order.size
     sold, paid = scratch[:n], scratch[n : 2 * n]

@@ -2,6 +2,7 @@
 
 import pytest
 
+import peerwatt.testing.critic  # noqa: F401  pytester forgets what is first imported in its runs
 from peerwatt.plugins.loader import FILES, registry
 from peerwatt.testing import suite
 

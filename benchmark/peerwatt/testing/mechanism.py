@@ -41,6 +41,7 @@ DRAWN, RANDOM = 200, 500
 """Books that a law is held to: drawn by hypothesis, and random ones."""
 INTERPRETED = 5
 """The Python function is slow: it plays each fifth of them."""
+UNSTEADY = "clear does not always do the same on the same book"
 
 
 class Book(NamedTuple):
@@ -154,10 +155,7 @@ def search(law: Law, strategy: Any, examples: int) -> None:
     try:
         test()
     except hypothesis.errors.Flaky:
-        raise Violation(
-            "clear does not always do the same on the same book: it may depend on its arguments "
-            "only, and keep nothing from call to call"
-        ) from None
+        raise Violation(UNSTEADY) from None
 
 
 @cache
@@ -403,6 +401,21 @@ def _check_inputs(examined: Subject) -> None:
             pass  # for the other laws to tell
 
     _hold_python(examined, law, "copy what you want to change into scratch")
+
+
+def _check_repeatable(examined: Subject) -> None:
+    run = _python(examined)
+
+    def law(found: Book) -> None:
+        if not _same(run(found), run(found)):
+            raise Violation(f"{UNSTEADY} (book: {found})")
+
+    _hold_python(
+        examined,
+        law,
+        "draw no random numbers (what chance there is, is in `arrival`), and keep nothing from "
+        "call to call",
+    )
 
 
 def _check_writes(examined: Subject) -> None:
@@ -775,7 +788,7 @@ def _check_symmetric(examined: Subject) -> None:
     )
 
 
-_PYTHON = ("contract", "inputs", "bounds", "writes", "scratch")
+_PYTHON = ("contract", "inputs", "bounds", "repeatable", "writes", "scratch")
 _LAWS = (*_PYTHON, "compiled")
 
 CHECKS = (
@@ -789,16 +802,22 @@ CHECKS = (
     ),
     Check("bounds", "clear stays within its arrays.", _check_bounds, needs=("contract", "inputs")),
     Check(
+        "repeatable",
+        "clear does the same whenever it meets the same book.",
+        _check_repeatable,
+        needs=_PYTHON[:3],
+    ),
+    Check(
         "writes",
         "clear writes traded and payment of every household, whatever they held before.",
         _check_writes,
-        needs=_PYTHON[:3],
+        needs=_PYTHON[:4],
     ),
     Check(
         "scratch",
         "What scratch held before does not matter.",
         _check_scratch,
-        needs=_PYTHON[:3],
+        needs=_PYTHON[:4],
     ),
     Check(
         "compiled",
