@@ -4,6 +4,7 @@ VENV ?= .venv
 RESULTS ?= runs
 SITE ?= site
 DOCS ?= build/docs
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: help demo test lint types pytest test-slow test-story docs board perf format clean
@@ -30,11 +31,11 @@ $(VENV)/.train: pyproject.toml $(VENV)/.pip
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.pip
-	$(BIN)/python -m pip install --quiet -e ".[train]" --group dev
-	@touch $@ $(VENV)/.train
+	$(BIN)/python -m pip install --quiet -e ".[train]" --group dev --group docs
+	@touch $@ $(VENV)/.train $(VENV)/.docs
 
 $(VENV)/.docs: pyproject.toml $(VENV)/.pip
-	$(BIN)/python -m pip install --quiet -e . --group docs
+	$(BIN)/python -m pip install --quiet -e ".[train,testing]" --group docs
 	@touch $@
 
 demo: $(VENV)/.train
@@ -54,7 +55,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n $(TEST_PROCESSES) -m "not slow"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest
@@ -64,7 +65,7 @@ test-story: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests/story
 
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict --site-dir $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(DOCS)
 
 board: $(VENV)/.train
 	$(BIN)/peerwatt --no-plugins leaderboard build --results leaderboard/results --out $(SITE)

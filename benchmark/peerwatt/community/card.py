@@ -36,13 +36,16 @@ class EpisodeCard(_Part):
     """Length of an episode and of its slots."""
 
     days: Annotated[int, Field(ge=1, le=5)] = 2
+    """Days of an episode."""
     slot_minutes: Literal[15, 30, 60] = 60
+    """Minutes of a slot."""
 
 
 class TariffCard(_Part):
     """What the grid takes and pays. All households of a community have the same tariff."""
 
     currency: str = "$"
+    """Sign of the money, for people to read."""
     tick: Annotated[float, Field(gt=0)] = 0.0001
     """Money per kWh of one price tick; all prices are whole ticks."""
     feed_in: Annotated[float, Field(ge=0)]
@@ -82,6 +85,7 @@ class MechanismCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
     name: str
+    """Name of the mechanism; all other keys are its options."""
 
 
 class MarketCard(_Part):
@@ -150,7 +154,9 @@ class BatteryCard(_Part):
     """A home battery."""
 
     capacity_kwh: Annotated[float, Field(gt=0, le=1000)]
+    """Capacity."""
     power_kw: Annotated[float, Field(gt=0, le=1000)]
+    """Most that it can charge or discharge, on the household's side."""
     round_trip_efficiency: Annotated[float, Field(gt=0.1, le=1)] = 0.9
     """Split evenly: the square root of it each way."""
     lowest: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -169,15 +175,20 @@ class HouseholdsCard(_Part):
     """A group of households that keep the same assets."""
 
     group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 +-]{0,31}$")]
+    """What the group is called in results."""
     homes: Annotated[_Tuple[str], Field(min_length=1)]
+    """Names of homes in the data; each is one household."""
     pv: bool = False
+    """Whether the homes keep their PV."""
     battery: BatteryCard | None = None
+    """What battery each of the homes has, if any."""
 
 
 class SplitsCard(_Part):
     """How whole weeks are dealt to the splits."""
 
     cycle: Annotated[_Tuple[Split], Field(min_length=1)] = ("train", "train", "validation", "test")
+    """Splits of the first weeks, then over again; all three must be there."""
 
     @model_validator(mode="after")
     def _all_there(self) -> SplitsCard:
@@ -191,14 +202,18 @@ class EvaluationCard(_Part):
     """How a policy is evaluated."""
 
     episodes: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Episodes of an evaluation, the same for everyone."""
 
 
 class TaskCard(_Part):
     """A task: immutable, versioned in its name."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*$")]
+    """Name with version, such as pilot-v1."""
     title: Annotated[str, Field(min_length=1, max_length=120)]
+    """A few words."""
     description: Annotated[str, Field(min_length=1, max_length=2000)]
+    """What kind of task it is, and what there is to learn."""
     episode: EpisodeCard = EpisodeCard()
     tariff: TariffCard
     market: MarketCard = MarketCard()

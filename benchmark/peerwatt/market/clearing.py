@@ -99,7 +99,9 @@ def clear(
         raise PeerWattError("each row of arrival must be a permutation of the households.")
     if orders.size:
         quanta = np.abs(orders.astype(float)).sum(axis=1).max()
-        if quanta * max(1.0, np.abs(grid.astype(float)).max()) ** 2 >= 2.0**62:
+        price = max(1.0, np.abs(grid.astype(float)).max())
+        # Pro rata multiplies quanta by quanta, the second moment quanta by squared prices.
+        if quanta >= 2.0**31 or quanta * price**2 >= 2.0**62:
             raise PeerWattError("order and ticks are too large for exact 64-bit money.")
     grid = np.broadcast_to(grid, (communities, levels)).copy()
     grid.setflags(write=False)
