@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from entry_workshop import Workshop
@@ -170,19 +168,6 @@ def test_a_report_for_machines(root, submit):
     report = json.loads(out)
     assert code == 2 and report["valid"] is False
     assert len(report["entries"]) == 1 and len(report["refused"]) == 1
-
-
-def test_nothing_heavy_is_needed_to_validate(packed):
-    """No torch and no safetensors: `validate` parses the tensors' header by itself."""
-    script = (
-        "import sys\n"
-        "from peerwatt.cli.main import dispatch\n"
-        f"dispatch(['--no-plugins', 'submit', 'validate', {str(packed['ippo'])!r}])\n"
-        "assert not {'torch', 'safetensors'} & set(sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "1 entry is as they should be" in done.stdout
 
 
 def test_errors_of_the_entry_folder(tmp_path):

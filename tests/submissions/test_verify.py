@@ -1,6 +1,8 @@
 """Replaying entries: what is found, what is tolerated, and whose code runs."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -68,6 +70,50 @@ def test_a_stranger_s_code_runs_only_when_told_to(learner, submit):
     code, out, err = submit("verify", learner.folder, "--run-code")
     assert "runs code of a stranger: the algorithm 'ippo' of ada-traders 1.2" in out
     assert code == 2 and "pip install 'ada-traders==1.2'" in err
+
+
+STRANGER = """
+from peerwatt.plugins import AlgorithmSpec, hookimpl
+
+@hookimpl
+def peerwatt_algorithms():
+    path = "peerwatt_algorithms.ippo:IPPO"
+    return [AlgorithmSpec(name="ippo", factory=path, policy=path + "Policy", summary="Ada's.")]
+"""
+
+
+def test_a_stranger_s_module_is_imported_only_when_told_to(learner, tmp_path):
+    learner.edit_all(lambda c: c["algorithm"].update(distribution="ada-traders", version="1.2"))
+    learner.seal()
+    site = tmp_path / "site"
+    (site / "ada_traders-1.2.dist-info").mkdir(parents=True)
+    (site / "ada_traders.py").write_text(STRANGER)
+    for name, text in (
+        ("METADATA", "Metadata-Version: 2.1\nName: ada-traders\nVersion: 1.2\n"),
+        ("entry_points.txt", "[peerwatt]\nada = ada_traders\n"),
+    ):
+        (site / "ada_traders-1.2.dist-info" / name).write_text(text)
+    script = f"""
+import os, sys
+sys.path.append({str(site)!r})
+from peerwatt.cli.main import dispatch
+from peerwatt.errors import PeerWattError
+folder = {str(learner.folder)!r}
+dispatch(["submit", "validate", folder])
+assert not {{"torch", "safetensors"}} & set(sys.modules), "needed to validate"
+try:
+    dispatch(["submit", "verify", folder])
+except PeerWattError as error:
+    print(error)
+assert "ada_traders" not in sys.modules
+os.environ.pop("PEERWATT_PLUGINS")
+dispatch(["submit", "verify", folder, "--run-code"])
+assert "ada_traders" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "say --run-code" in done.stdout
+    assert "reproduced exactly: 2 of 2 seeds" in done.stdout
 
 
 def test_another_version_is_told(trader, submit):

@@ -87,8 +87,9 @@ def take_plugin_flags(arguments: list[str]) -> list[str]:
             rest.append(word)
     if files:
         os.environ[FILES] = os.pathsep.join(files)
-    if rest[:1] == ["submit"] and "--run-code" not in rest:
+    if rest[:1] == ["submit"] and rest[1:2] != ["pack"] and "--run-code" not in rest:
         # A stranger's entry is data: none of the code that may have come with it is imported.
+        # `pack` takes the user's own runs, and looks their plugins up.
         os.environ[ONLY] = ""
         os.environ.pop(FILES, None)
     if rest != arguments or rest[:1] == ["submit"]:

@@ -119,6 +119,7 @@ def run(arguments: list[str]) -> None:
 def _pack(options: PackOptions) -> None:
     from peerwatt.submissions.entry import Disclosure
     from peerwatt.submissions.pack import Details, find_runs, pack, published
+    from peerwatt.submissions.verify import foreign
 
     details = Details(
         name=options.name,
@@ -140,7 +141,8 @@ def _pack(options: PackOptions) -> None:
     print("Whoever merges it publishes:")
     for line in published(packed):
         print(f"  {line}")
-    print(f"Next: peerwatt submit verify {packed.folder}")
+    code = " --run-code" if foreign(packed.record) else ""
+    print(f"Next: peerwatt submit verify {packed.folder}{code}")
 
 
 def _validate(options: ValidateOptions) -> None:

@@ -46,19 +46,19 @@ def check_writable(results: Path) -> None:
 
 
 @contextlib.contextmanager
-def written_at_once(folder: Path) -> Iterator[Path]:
+def written_at_once(folder: Path, option: str = "--results") -> Iterator[Path]:
     """Yield a hidden sibling of `folder` that takes its place when the block ends without error.
 
     Raises:
-        PeerWattError: the disk refused.
+        PeerWattError: the disk refused; the sentence names the `option` that says where to write.
     """
-    with _told(folder):
+    with _told(folder, option):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _clear_up(folder)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent))
     try:
         yield draft
-        with _told(folder):
+        with _told(folder, option):
             draft.chmod(0o755)
             if folder.exists():
                 old = draft.with_name(f"{draft.name}-old")
@@ -75,13 +75,13 @@ def written_at_once(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _told(folder: Path, option: str) -> Iterator[None]:
     """Turn what the disk refuses into one sentence."""
     try:
         yield
     except OSError as error:
         raise PeerWattError(
-            f"cannot write {folder}: {error.strerror or error}; name another folder with --results."
+            f"cannot write {folder}: {error.strerror or error}; name another folder with {option}."
         ) from error
 
 
