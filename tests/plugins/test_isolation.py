@@ -43,11 +43,11 @@ BROKEN = {
     ),
     "bad-return": (
         IMPORT + "@hookimpl\ndef peerwatt_algorithms():\n    return 3\n",
-        ["hook peerwatt_algorithms fails", "'int' object is not iterable"],
+        ["peerwatt_algorithms returns 3, expected a list of AlgorithmSpec"],
     ),
     "bad-none": (
         IMPORT + "@hookimpl\ndef peerwatt_algorithms():\n    pass\n",
-        ["hook peerwatt_algorithms fails", "'NoneType' object is not iterable"],
+        ["peerwatt_algorithms returns None, expected a list of AlgorithmSpec"],
     ),
     "bad-spec": (
         IMPORT + "@hookimpl\ndef peerwatt_algorithms():\n    return ['trader']\n",

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> None:
                     "distribution": plugin.distribution,
                     "version": plugin.version,
                 }
-                for name, plugin in sorted(found[kind].items())
+                for name, plugin in sorted(found.reachable(kind).items())
             ]
             for kind in KINDS
         }
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> None:
         return
     for kind in KINDS:
         print(f"{kind}s")
-        width = max((len(name) for name in found[kind]), default=0)
-        for name, plugin in sorted(found[kind].items()):
+        width = max(map(len, found.reachable(kind)), default=0)
+        for name, plugin in sorted(found.reachable(kind).items()):
             owner = f"{plugin.distribution} {plugin.version}"
             print(f"  {name:<{width}}  {plugin.spec.summary}  [{owner}]")

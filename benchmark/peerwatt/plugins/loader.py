@@ -12,7 +12,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
@@ -97,6 +97,12 @@ class Plugin:
         return self.distribution == PROJECT
 
     @property
+    def told(self) -> str:
+        """The problems as they end a sentence."""
+        text = "; ".join(self.problems)
+        return text if text.endswith(("?", ".")) else f"{text}."
+
+    @property
     def title(self) -> str:
         """Distribution, version and entry point as a sentence names them."""
         place = "" if self.distribution.startswith("file:") else f" ({self.entry_point})"
@@ -124,14 +130,16 @@ class Registry:
         """Return what can be had by its bare name."""
         return self.names[kind]
 
+    def reachable(self, kind: Kind) -> dict[str, Registered]:
+        """Return all of `kind` by the shortest name that finds it."""
+        names = self.names[kind]
+        full = {n: p for n, p in self.qualified[kind].items() if p not in names.values()}
+        return {**names, **full}
+
     @property
     def problems(self) -> list[str]:
         """One sentence for each plugin that is not as it should be."""
-        return [
-            f"plugin {plugin.title}: {'; '.join(plugin.problems)}."
-            for plugin in self.plugins
-            if plugin.problems
-        ]
+        return [f"plugin {p.title}: {p.told}" for p in self.plugins if p.problems]
 
 
 @lru_cache(maxsize=1)
@@ -142,9 +150,14 @@ def registry() -> Registry:
         PeerWattError: plugins are wanted strictly and one is broken, or a file that was named is.
     """
     found = Registry()
+    owners: dict[int, Plugin] = {}
     for plugin, module in _modules():
         found.plugins.append(plugin)
-        if module is not None:
+        owner = owners.setdefault(id(module), plugin) if module is not None else plugin
+        if owner is not plugin:
+            mend = "--plugin" if plugin.distribution.startswith("file:") else "one entry point"
+            plugin.problems.append(f"it is installed already, as {owner.title}: leave out {mend}")
+        elif module is not None:
             _register(plugin, module, found)
         if plugin.problems and plugin.distribution.startswith("file:"):
             raise PeerWattError(found.problems[-1])
@@ -257,9 +270,17 @@ def _register(plugin: Plugin, module: object, found: Registry) -> None:
         try:
             for implementation in caller.get_hookimpls():
                 if implementation.wrapper or implementation.hookwrapper:
-                    plugin.problems.append(f"its hook {caller.name} must not be a wrapper")
+                    plugin.problems.append(
+                        f"its hook {caller.name} must not be a wrapper: leave out wrapper=True"
+                    )
                     continue
-                specs: Any = implementation.function()
+                specs = implementation.function()
+                if not isinstance(specs, Iterable):
+                    plugin.problems.append(
+                        f"its hook {caller.name} returns {specs!r}, expected a list of "
+                        f"{SPECS[kind].__name__}"
+                    )
+                    continue
                 for spec in list(specs):
                     _take(plugin, kind, spec, found)
         except (Exception, SystemExit) as error:
@@ -336,7 +357,7 @@ def find(kind: Kind, name: str) -> Registered:
         raise PeerWattError(f"{distributions} both register the {kind} {name!r}: write {choice}.")
     error = str(unknown_name(kind, name, found[kind]))
     absent = [plugin for plugin in found.plugins if plugin.status in ("failed", "warning")]
-    hints = [f"The plugin {p.title} is broken: {'; '.join(p.problems)}." for p in absent]
+    hints = [f"The plugin {p.title} is broken: {p.told}" for p in absent]
     disabled = sorted({plugin.distribution for plugin in found.plugins if plugin.disabled})
     if disabled:
         hints.append(f"Disabled: {', '.join(disabled)}.")

@@ -126,7 +126,7 @@ def pack(runs: Sequence[Run], out: Path, details: Details) -> Packed:
     record = _record(content)
     folder = out / first.task.name / first.algorithm.name / first.algorithm.version
     folder = folder / record.entry_id[:16]
-    with written_at_once(folder) as draft:
+    with written_at_once(folder, "--out") as draft:
         for run in runs:
             seed = draft / f"seed-{run.result.seed:03d}"
             seed.mkdir()
