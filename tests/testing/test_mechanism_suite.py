@@ -10,14 +10,9 @@ from peerwatt.errors import PeerWattError
 from peerwatt.market.kernels import double_auction
 from peerwatt.plugins.loader import registry
 from peerwatt.testing import examine, suite
-from peerwatt.testing.mechanism import (
-    Guarded,
-    Violation,
-    book,
-    interpreted,
-    run_python,
-    sample,
-)
+from peerwatt.testing.books import book, sample
+from peerwatt.testing.frame import Violation
+from peerwatt.testing.interpreted import Guarded, interpreted, run_python
 
 OWN = [n for n, r in registry()["mechanism"].items() if r.distribution == "peerwatt"]
 BROKEN = [(law, says, spec.name) for law, says, spec in broken_mechanisms.REGISTERED]
@@ -128,7 +123,8 @@ def test_a_missing_hypothesis_is_told_with_the_mend(monkeypatch):
             raise ModuleNotFoundError("No module named 'hypothesis'", name="hypothesis")
         return real(name, *arguments, **named)
 
-    monkeypatch.delitem(sys.modules, "peerwatt.testing.mechanism")
+    for module in ("mechanism", "books", "interpreted"):
+        monkeypatch.delitem(sys.modules, f"peerwatt.testing.{module}")
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(PeerWattError, match=r"'hypothesis': pip install 'peerwatt\[testing\]'"):
         suite("mechanism")

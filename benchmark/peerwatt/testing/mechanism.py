@@ -9,21 +9,12 @@ hypothesis finds.
 from __future__ import annotations
 
 import math
-import operator
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import partial
 
-import hypothesis
 import numpy as np
-from hypothesis import strategies as st
-from numba.core.dispatcher import Dispatcher
-from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
-from numpy.typing import NDArray
 
-from peerwatt.market import price_grid
 from peerwatt.market.mechanism import (
     IMPLIED,
     SCRATCH,
@@ -33,308 +24,27 @@ from peerwatt.market.mechanism import (
     compile_mechanism,
     plain_function,
 )
+from peerwatt.testing.books import (
+    ANY,
+    CORNERS,
+    LARGE,
+    SMALL,
+    UNSTEADY,
+    Book,
+    Kind,
+    Law,
+    Outcome,
+    hold,
+    random_book,
+)
 from peerwatt.testing.frame import Check, NotApplicable, Subject, Violation
+from peerwatt.testing.interpreted import Meddling, interpreted, outcome, run_python
 
-Ints = NDArray[np.int64]
-
-DRAWN, RANDOM = 200, 500
-"""Books that a law is held to: drawn by hypothesis, and random ones."""
 INTERPRETED = 5
 """The Python function is slow: it plays each fifth of them."""
-UNSTEADY = "clear does not always do the same on the same book"
-
-
-class Book(NamedTuple):
-    """One order book of n households and K price levels; see `peerwatt.market.Mechanism`."""
-
-    order: Ints  # [n]
-    level: Ints  # [n]
-    ticks: Ints  # [K]
-    arrival: Ints  # [n]
-
-    def __str__(self) -> str:
-        """Return it as a sentence shows it."""
-        n, levels = len(self.order), len(self.ticks)
-        if n > 12:
-            return f"a random book of {n} households and {levels} price levels"
-        ticks = self.ticks.tolist()
-        grid = str(ticks) if levels < 8 else f"{ticks[0]}, {ticks[1]} .. {ticks[-1]} ({levels})"
-        return (
-            f"order {self.order.tolist()}, level {self.level.tolist()}, ticks {grid}, arrival "
-            f"{self.arrival.tolist()}"
-        )
-
-
-class Outcome(NamedTuple):
-    """What a mechanism made of a book."""
-
-    traded: Ints  # [n]
-    payment: Ints  # [n]
-    moments: tuple[int, int, int]  # volume, value, square
-
-    def __str__(self) -> str:
-        """Return it as a sentence shows it."""
-        if len(self.traded) > 12:
-            return f"moments {self.moments}"
-        return (
-            f"traded {self.traded.tolist()}, payment {self.payment.tolist()}, moments "
-            f"{self.moments}"
-        )
-
-
-Law = Callable[[Book], None]
-Kind = tuple[int, tuple[int, ...]]
-ANY: Kind = (7, (3, 5, 21, 64))
-SMALL: Kind = (6, (3, 5))
-"""Kinds of drawn books: the most households, and the numbers of price levels."""
-
-
-# ------------------------------------------------------------------ books
-
-
-@st.composite
-def books(draw: st.DrawFn, households: int, levels: tuple[int, ...]) -> Book:
-    """Draw a book of at most that many `households`, with one of these numbers of `levels`."""
-    count = draw(st.sampled_from(levels))
-    feed_in = draw(st.integers(0, 40))
-    retail = feed_in + draw(st.integers(count - 1, 10 * count))
-    home = st.tuples(st.integers(-9, 9), st.integers(0, count - 1), st.integers(0, households))
-    homes = draw(st.lists(home, min_size=1, max_size=households))
-    order, level, arrival = zip(*homes, strict=True)
-    ticks = price_grid(feed_in, retail, count)[0]
-    return book(order, level, ticks, np.argsort(arrival, kind="stable"))
-
-
-def book(order: Any, level: Any, ticks: Any, arrival: Any = None) -> Book:
-    """Return the book of these numbers."""
-    arrival = range(len(order)) if arrival is None else arrival
-    return Book(*(np.array(list(row), np.int64) for row in (order, level, ticks, arrival)))
-
-
-def random_book(n: int, levels: int) -> Book:
-    """Return a book of `n` households that want up to 3 kWh each."""
-    generator = np.random.default_rng([n, levels])
-    return book(
-        generator.integers(-3072, 3073, n),
-        generator.integers(0, levels, n),
-        price_grid(800, 3000, levels)[0],
-        generator.permutation(n),
-    )
-
-
-CORNERS = (
-    book([0, 0, 0], [0, 1, 2], [8, 12, 30]),  # nobody orders
-    book([7], [0], [8, 12, 30]),  # alone
-    book([-7], [2], [8, 12, 30]),
-    book([3, 1, 2], [0, 1, 2], [8, 12, 30]),  # one side only
-    book([-3, -1, -2], [0, 1, 2], [8, 12, 30]),
-    book([2, -2, 2, -2, 2, -2], [1] * 6, [8, 12, 30], [5, 3, 1, 0, 2, 4]),  # all ties
-    book([5, -5], [63, 63], range(8, 72)),  # the last of the 64 levels
-    book([5, -5], [0, 0], range(8, 72)),
-    book([5, -3, -4], [0, 1, 2], [0, 12, 30]),  # no feed-in tariff
-)
-LARGE = (random_book(1000, 3), random_book(1000, 64))
-
-
-def search(law: Law, strategy: Any, examples: int) -> None:
-    """Hold `law` to as many `examples` of `strategy`; raise the smallest breach found."""
-
-    @hypothesis.settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        report_multiple_bugs=False,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
-    )
-    @hypothesis.given(strategy)
-    def test(found: Book) -> None:
-        law(found)
-
-    try:
-        test()
-    except hypothesis.errors.Flaky:
-        raise Violation(UNSTEADY) from None
-
-
-@cache
-def sample(kind: Kind) -> tuple[Book, ...]:
-    """Return the books that a law is held to first: drawing them costs more than clearing them.
-
-    Those of hypothesis are the odd ones, random ones are crowded.
-    """
-    found: list[Book] = []
-    search(found.append, books(*kind), DRAWN)
-    generator = np.random.default_rng(0)
-    for _ in range(RANDOM):
-        n = int(generator.integers(2, kind[0] + 1))
-        levels = int(generator.choice(kind[1]))
-        size = generator.choice([1, 3, 9])
-        feed_in = int(generator.integers(0, 40))
-        retail = feed_in + int(generator.integers(levels - 1, 10 * levels))
-        found.append(
-            book(
-                generator.integers(1, size + 1, n) * generator.choice([-1, -1, 0, 1, 1], n),
-                generator.integers(0, levels, n),
-                price_grid(feed_in, retail, levels)[0],
-                generator.permutation(n),
-            )
-        )
-    return tuple(found)
-
-
-def hold(law: Law, kind: Kind, step: int, fixed: tuple[Book, ...]) -> None:
-    """Hold `law` to each `step`-th sample of `kind` and to `fixed` books.
-
-    Raises the smallest breach that hypothesis finds.
-    """
-    for one in sample(kind)[::step]:
-        try:
-            law(one)
-        except Violation:
-            search(law, books(*kind), 4 * DRAWN)
-            raise
-    for one in fixed:
-        law(one)
 
 
 # ------------------------------------------------------------------ the Python function
-
-
-class Meddling(Violation):
-    """A write to what is only to be read."""
-
-
-class Guarded(np.ndarray):
-    """An array that refuses an index below 0 or beyond its end, slices included."""
-
-    label: str
-
-    def __array_finalize__(self, source: Any) -> None:
-        self.label = getattr(source, "label", "an array")
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.view(np.ndarray))
-
-    def __getitem__(self, key: Any) -> Any:
-        self._inside(key)
-        return super().__getitem__(key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._inside(key)
-        if not self.flags.writeable:
-            raise Meddling(f"clear writes to {self.label}, which it may only read")
-        super().__setitem__(key, value)
-
-    def _inside(self, key: Any) -> None:
-        if isinstance(key, slice):
-            ends = [end for end in (key.start, key.stop) if end is not None]
-            last = self.size
-        else:
-            numbers = np.asarray(key)
-            if numbers.dtype.kind not in "iu":
-                return  # a mask, or what numpy refuses itself
-            ends, last = numbers.ravel().tolist(), self.size - 1
-        for end in ends:
-            if not 0 <= operator.index(end) <= last:
-                text = f"{key.start}:{key.stop}" if isinstance(key, slice) else end
-                raise Violation(
-                    f"clear uses {self.label}[{text}], but {self.label} has {self.size} elements "
-                    "there and an index below 0 hides mistakes"
-                    if operator.index(end) < 0
-                    else f"clear uses {self.label}[{text}], but there are {self.size} elements"
-                )
-
-
-def _leading_zeros(number: Any) -> Any:
-    return type(number)(64 - int(number).bit_length())
-
-
-def _trailing_zeros(number: Any) -> Any:
-    value = int(number)
-    return type(number)((value & -value).bit_length() - 1 if value else 64)
-
-
-STAND_INS = {leading_zeros: _leading_zeros, trailing_zeros: _trailing_zeros}
-"""What only numba can run, and what does the same in Python."""
-
-
-def interpreted(function: Any, memo: dict[int, dict[str, Any]] | None = None) -> Any:
-    """Return a copy of a Python function that calls Python functions where it calls compiled ones.
-
-    So that `Guarded` arrays reach every line, whatever file it is in.
-    """
-    memo = {} if memo is None else memo
-    space = memo.get(id(function.__globals__))
-    if space is None:
-        space = memo[id(function.__globals__)] = dict(function.__globals__)
-        for name, value in function.__globals__.items():
-            space[name] = _in_python(value, memo)
-    cells = function.__closure__
-    return types.FunctionType(
-        function.__code__,
-        space,
-        function.__name__,
-        function.__defaults__,
-        cells and tuple(types.CellType(_in_python(c.cell_contents, memo)) for c in cells),
-    )
-
-
-def _in_python(value: Any, memo: dict[int, dict[str, Any]]) -> Any:
-    if isinstance(value, Dispatcher):
-        return interpreted(value.py_func, memo)
-    if isinstance(value, types.ModuleType):
-        inside = vars(value)
-        if any(isinstance(one, Dispatcher) for one in inside.values()):
-            names = {k: _in_python(v, memo) for k, v in inside.items() if isinstance(v, Dispatcher)}
-            return types.SimpleNamespace(**{**inside, **names})
-    try:
-        return STAND_INS.get(value, value)
-    except TypeError:  # not hashable
-        return value
-
-
-def run_python(
-    function: Any, parameters: tuple[float, ...], found: Book, held: int = 0, scratch: int = 0
-) -> Outcome:
-    """Clear a book in Python; the arrays to write hold `held`, and the scratch array `scratch`."""
-    n = len(found.order)
-    arrays = {
-        "order": found.order,
-        "level": found.level,
-        "ticks": found.ticks,
-        "arrival": found.arrival,
-        "parameters": np.array(parameters, np.float64),
-        "traded": np.full(n, held),
-        "payment": np.full(n, held),
-        "scratch": np.full(SCRATCH_PER_HOUSEHOLD * n + SCRATCH, scratch),
-    }
-    views = []
-    for name, array in arrays.items():
-        view: Any = array.view(Guarded)
-        view.label = name
-        view.setflags(write=name in ("traded", "payment", "scratch"))
-        views.append(view)
-    try:
-        with np.errstate(all="ignore"):
-            returned = function(*views)
-    except Violation as breach:
-        raise type(breach)(f"{breach} (book: {found})") from None
-    except Exception as error:
-        raise Violation(
-            f"clear, run by Python, raises {type(error).__name__}: {error} (book: {found})"
-        ) from error
-    return _outcome(arrays["traded"], arrays["payment"], returned, found)
-
-
-def _outcome(traded: Ints, payment: Ints, returned: Any, found: Book) -> Outcome:
-    if not isinstance(returned, tuple) or len(returned) != 3:
-        raise Violation(
-            f"clear returns {returned!r}, expected (volume, value, square) (book: {found})"
-        )
-    volume, value, square = map(int, returned)
-    return Outcome(traded, payment, (volume, value, square))
 
 
 def _python(examined: Subject) -> Callable[..., Outcome]:
@@ -475,7 +185,7 @@ def run_compiled(rule: CompiledMechanism, found: Book) -> Outcome:
         returned = rule.function(*inputs, rule.parameters.copy(), traded, payment, scratch)
     except Exception as error:
         raise Violation(f"clear raises {type(error).__name__}: {error} (book: {found})") from error
-    return _outcome(traded, payment, returned, found)
+    return outcome(traded, payment, returned, found)
 
 
 def _compiled(examined: Subject) -> Callable[[Book], Outcome]:
