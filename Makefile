@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo       install, run the quick suite, build the leaderboard page"
 	@echo "make test       install, lint, check types, run all tests but the slow ones"
-	@echo "make test-slow  run the slow tests too"
+	@echo "make test-slow  run the slow tests: the story below, the documentation's code"
 	@echo "make test-story a stranger's plugins, from template to leaderboard, in a fresh environment"
 	@echo "make docs       build the documentation into $(DOCS)"
 	@echo "make board      build the page of the submitted entries from leaderboard/results"
@@ -58,11 +58,11 @@ pytest: $(VENV)/.dev
 	$(BIN)/pytest -n $(TEST_PROCESSES) -m "not slow"
 
 test-slow: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) -m slow
 
 # Builds the wheel and makes an environment of its own.
 test-story: $(VENV)/.dev
-	$(BIN)/pytest -m slow tests/story
+	$(BIN)/pytest -n $(TEST_PROCESSES) -m slow tests/story
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(DOCS)
