@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shlex
@@ -17,7 +16,7 @@ from peerwatt.fairness import Shaping
 from peerwatt.market import CompiledMechanism, compile_mechanism
 from peerwatt.plugins.loader import FILES, Registered, build, find, load_task
 from peerwatt.runs.provenance import source_of
-from peerwatt.runs.result import METRICS_VERSION, PluginRecord, TaskRecord
+from peerwatt.runs.result import PluginRecord, TaskRecord, configuration_hash
 
 DEFAULT_BUDGET = 2_000_000
 DEFAULT_VALIDATIONS = 10
@@ -43,12 +42,13 @@ class RunConfig:
     validations: int = DEFAULT_VALIDATIONS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResolvedRun:
     """A run whose names have been looked up and whose options have been checked."""
 
     config: RunConfig
     task: Task
+    task_record: TaskRecord
     mechanism: CompiledMechanism
     mechanism_record: PluginRecord
     algorithm: Any
@@ -59,16 +59,6 @@ class ResolvedRun:
     sink: Any  # None, or what the sink's plugin provides; it is no part of the configuration
     budget: int
     config_hash: str
-
-    @property
-    def task_record(self) -> TaskRecord:
-        """The task as the result names it."""
-        return TaskRecord(
-            name=self.task.name,
-            content_hash=self.task.content_hash,
-            households=self.task.community.size,
-            slots=self.task.horizon,
-        )
 
     @property
     def label(self) -> str:
@@ -107,17 +97,12 @@ def resolve(config: RunConfig) -> ResolvedRun:
     budget = config.budget if trainable else 0
     algorithm_record = _record(algorithm_plugin, algorithm)
     critic_record = _record(critic_plugin, critic)
-    content = {
-        "task": [task.name, task.content_hash],
-        "mechanism": _identity(mechanism_record),
-        "algorithm": _identity(algorithm_record),
-        "critic": _identity(critic_record),
-        "shaping": dataclasses.asdict(config.shaping),
-        "budget": budget,
-        "validations": config.validations,
-        "metrics_version": METRICS_VERSION,
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    task_record = TaskRecord(
+        name=task.name,
+        content_hash=task.content_hash,
+        households=task.community.size,
+        slots=task.horizon,
+    )
     return ResolvedRun(
         config=config,
         task=task,
@@ -130,13 +115,17 @@ def resolve(config: RunConfig) -> ResolvedRun:
         critic_record=critic_record,
         sink=sink,
         budget=budget,
-        config_hash=hashlib.sha256(text.encode()).hexdigest(),
+        task_record=task_record,
+        config_hash=configuration_hash(
+            task=task_record,
+            mechanism=mechanism_record,
+            algorithm=algorithm_record,
+            critic=critic_record,
+            shaping=dataclasses.asdict(config.shaping),
+            budget=budget,
+            validations=config.validations,
+        ),
     )
-
-
-def _identity(record: PluginRecord) -> dict[str, Any]:
-    """Return what makes runs of a plugin comparable: all but where it was installed from."""
-    return record.model_dump(mode="json", exclude={"source"})
 
 
 def _mechanism(config: RunConfig, task: Task) -> tuple[PluginRecord, CompiledMechanism]:

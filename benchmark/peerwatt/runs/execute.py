@@ -95,6 +95,7 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
             seed=run.config.seed,
             budget=run.budget,
             agent_steps=steps,
+            validations=run.config.validations,
             config_hash=run.config_hash,
             households=list(run.task.community.groups),
             test=episode_record(test),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,6 +58,39 @@ class PluginRecord(Record):
 def full_name(plugin: PluginRecord) -> str:
     """Return "distribution:name", by which the plugin is found even where another has its name."""
     return f"{plugin.distribution}:{plugin.name}"
+
+
+def configuration_hash(
+    *,
+    task: TaskRecord,
+    mechanism: PluginRecord,
+    algorithm: PluginRecord,
+    critic: PluginRecord,
+    shaping: Mapping[str, Any],
+    budget: int,
+    validations: int,
+) -> str:
+    """Return the SHA-256 that all seeds of an entry share: what was asked for, but the seed.
+
+    Where a plugin was installed from is left out.
+    """
+    content = {
+        "task": [task.name, task.content_hash],
+        **{
+            role: plugin.model_dump(mode="json", exclude={"source"})
+            for role, plugin in (
+                ("mechanism", mechanism),
+                ("algorithm", algorithm),
+                ("critic", critic),
+            )
+        },
+        "shaping": dict(shaping),
+        "budget": budget,
+        "validations": validations,
+        "metrics_version": METRICS_VERSION,
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class EpisodeMetrics(Record):
@@ -120,7 +156,8 @@ class RunResult(Record):
     seed: int = Field(ge=0, le=2**31 - 1)
     budget: int = Field(ge=0, le=2**53, description="agent-steps that the algorithm was allowed")
     agent_steps: int = Field(description="agent-steps that it took")
-    config_hash: Hash = Field(description="SHA-256 over all of the above but the seed")
+    validations: int = Field(ge=0, le=1000, description="evaluations for the learning curve")
+    config_hash: Hash = Field(description="SHA-256 of the configuration; see `configuration_hash`")
     households: list[Group] = Field(description="group of each household, in order")
     test: EpisodeMetrics = Field(description="final evaluation on the test split, done once")
     curve: list[CurvePoint] = Field(description="evaluations on the validation split in training")
