@@ -28,6 +28,14 @@ def test_a_file_runs_in_spawned_workers_and_is_recorded_by_its_content(site):
     assert '"distribution":"file:good_trader.py"' in results[0].read_text().replace(" ", "")
 
 
+def test_a_file_that_wants_a_taken_name_is_had_by_its_full_name(site):
+    (site.folder / "usurping.py").write_text(HOOK.format(specs="spec('ippo'), spec('own')"))
+    done = site.peerwatt("list", "--plugin", "usurping.py")
+    assert done.returncode == 0
+    assert "is PeerWatt's own, so this one is to be had as 'file:usurping.py:ippo'" in done.stderr
+    assert " file:usurping.py:ippo " in done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "source", "sentence"),
     [
@@ -40,7 +48,7 @@ def test_a_file_runs_in_spawned_workers_and_is_recorded_by_its_content(site):
         ("trader.py", "raise SystemExit\n", "it cannot be imported: SystemExit"),
         ("trader.py", "\n", "it implements no hook"),
         ("trader.py", GOOD.replace("algorithms", "algoritms"), "did you mean"),
-        ("trader.py", HOOK.format(specs="spec('ippo')"), "is PeerWatt's own"),
+        ("trader.py", HOOK.format(specs=""), "it registers nothing"),
     ],
 )
 def test_a_broken_file_is_one_sentence_and_exit_code_2(site, name, source, sentence):

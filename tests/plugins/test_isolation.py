@@ -7,7 +7,7 @@ the command line.
 import json
 
 import pytest
-from distributions import Site
+from distributions import HOOK, Site
 
 IMPORT = "from peerwatt.plugins import AlgorithmSpec, hookimpl\n"
 BROKEN = {
@@ -15,6 +15,28 @@ BROKEN = {
     "bad-import": ("import not_there_at_all\n", ["cannot be imported", "'not_there_at_all'"]),
     "bad-syntax": ("def (:\n", ["cannot be imported", "SyntaxError"]),
     "bad-exit": ("import sys\nsys.exit(3)\n", ["cannot be imported", "SystemExit: 3"]),
+    "bad-cancel": (
+        "import asyncio\nraise asyncio.CancelledError('gone')\n",
+        ["cannot be imported", "CancelledError: gone"],
+    ),
+    "bad-message": (
+        "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\nraise Mute\n",
+        ["cannot be imported", "Mute: its message cannot be read"],
+    ),
+    "bad-escape": (
+        "print('noise')\nraise ValueError('\\x1b]0;owned\\x07' + 'x' * 10**6)\n",
+        ["cannot be imported", "ValueError: ?]0;owned?xxx"],
+    ),
+    "bad-empty": (
+        IMPORT + "@hookimpl\ndef peerwatt_algorithms():\n    return []\n",
+        ["registers nothing"],
+    ),
+    "bad-class": (
+        IMPORT + "class Sly(AlgorithmSpec):\n    def problem(self):\n        return None\n"
+        "@hookimpl\ndef peerwatt_algorithms():\n"
+        "    return [Sly(name='Bad Name', factory='a:b', policy='a:b', summary='x')]\n",
+        ["returns Sly(", "expected AlgorithmSpec"],
+    ),
     "bad-signature": (
         IMPORT + "@hookimpl\ndef peerwatt_algorithms(registry):\n    return []\n",
         ["cannot be registered", "registry"],
@@ -65,7 +87,7 @@ BROKEN_SPECS = {
     # distribution: (arguments of its only spec, what its reason must say)
     "too-new": ("'future', api='>=2,<3'", ["plugin api >=2,<3", "this PeerWatt has api 1"]),
     "bad-api": ("'future', api='two'", ["api 'two' is no version range"]),
-    "bad-name": ("'Bad Name!'", ["name 'Bad Name!' must match"]),
+    "bad-name": ("'Bad Name!'", ["algorithm 'Bad Name!': its name must be lower-case letters"]),
 }
 
 
@@ -125,7 +147,7 @@ def test_list_shows_the_good_one_and_warns_of_each_broken_one_in_a_line(site):
     done = site.peerwatt("list")
     assert done.returncode == 0
     assert "good-trader" in done.stdout and "ippo" in done.stdout
-    warnings = done.stderr.splitlines()
+    warnings = [line for line in done.stderr.splitlines() if line != "noise"]
     assert all(line.startswith("peerwatt: warning: plugin ") for line in warnings)
     for name in [*REASONS, "usurper"]:
         assert sum(f"plugin {name} 1.0 (hooks)" in line for line in warnings) == 1, name
@@ -163,7 +185,7 @@ def test_asking_for_a_broken_one_tells_its_reason(site):
     done = site.peerwatt("run", "--task", "pilot-v1", "--algorithm", "future")
     assert done.returncode == 2
     sentence = done.stderr.splitlines()[-1]
-    assert sentence.startswith("peerwatt: unknown algorithm 'future'")
+    assert sentence.startswith("peerwatt: the algorithm 'future' cannot be had: ")
     assert "too-new 1.0" in sentence and "this PeerWatt has api 1" in sentence
 
 
@@ -172,7 +194,11 @@ def test_a_name_that_two_strangers_want_must_be_written_in_full(site, listed):
     assert owners == ["twin-one", "twin-two", "twin-two"]
     assert "twin-one and twin-two both register the algorithm 'twin'" in sentence
     assert "write 'twin-one:twin' or 'twin-two:twin'" in sentence
-    assert "twin-one registers the algorithm 'twin' too" in listed["twin-two"]["problems"][0]
+    for one, other in (("twin-one", "twin-two"), ("twin-two", "twin-one")):
+        (problem,) = listed[one]["problems"]
+        assert (
+            problem == f"the algorithm 'twin' is not its own, {other} has one: write '{one}:twin'"
+        )
 
 
 def test_no_stranger_takes_a_name_of_peerwatt(site, listed):
@@ -223,7 +249,7 @@ def test_an_allow_list_and_a_deny_list(site):
 
 def test_the_table_fits_and_tells_every_problem(site):
     done = site.peerwatt("plugins", "list")
-    assert done.returncode == 0 and not done.stderr
+    assert done.returncode == 0 and done.stderr == "noise\n"  # what a plugin prints
     lines = done.stdout.splitlines()
     assert all(len(line) <= 100 for line in lines if line.startswith(" "))
     for name in REASONS:
@@ -237,7 +263,9 @@ def test_check_imports_what_the_plugins_provide_and_fails(site, listed):
     )
     assert done.returncode == 1
     plugins = {plugin["distribution"]: plugin for plugin in json.loads(done.stdout)["plugins"]}
-    assert "'hollow' needs the module 'nowhere'" in plugins["hollow"]["problems"][0]
+    assert (
+        "'nowhere:GoodTrader' names a module that is not there" in plugins["hollow"]["problems"][0]
+    )
     assert plugins["good-trader"]["status"] == "ok"
 
 
@@ -258,3 +286,56 @@ def test_listing_is_light(site):
     )
     done = site.python(script, "plugins", "list")
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("entry_points.txt", b"[peerwatt]\nno equals sign\n"),
+        ("entry_points.txt", b"\xff\xfe[peerwatt]\n"),
+        ("METADATA", b""),
+        ("METADATA", b"Metadata-Version: 2.1\nName: torn\n"),
+        ("METADATA", b"Metadata-Version: 2.1\nName: torn\nVersion: 1 / 2\n"),
+    ],
+)
+def test_broken_metadata_take_nothing_down(tmp_path, file, content):
+    site = Site(tmp_path)
+    site.install_specs("good", "'fine'")
+    site.install_specs("torn", "'torn'")
+    (site.folder / "torn-1.0.dist-info" / file).write_bytes(content)
+    done = site.peerwatt("plugins", "list", "--json")
+    assert done.returncode == 0, done.stderr
+    plugins = json.loads(done.stdout)["plugins"]
+    assert [p["names"] for p in plugins if p["distribution"] == "good"] == [{"algorithm": ["fine"]}]
+    (torn,) = (p for p in plugins if p["status"] == "failed")
+    assert "metadata" in torn["problems"][0] or "version '1 / 2'" in torn["problems"][0]
+    assert find(site, "fine") == ["good"]
+    assert site.peerwatt("--no-plugins", "list").returncode == 0
+
+
+def test_a_plugin_cannot_change_what_is_loaded_after_it(tmp_path):
+    site = Site(tmp_path)
+    site.install("a-meddler", "import os\nos.environ['PEERWATT_PLUGINS'] = ''\n")
+    site.install_specs("good", "'fine'")
+    assert find(site, "fine") == ["good"]
+
+
+def test_what_the_environment_names_but_is_not_there_is_told(tmp_path):
+    done = Site(tmp_path).peerwatt("list", PEERWATT_PLUGINS="nobody-s")
+    assert done.returncode == 0
+    assert "PEERWATT_PLUGINS names 'nobody-s', which has no plugin" in done.stderr
+
+
+def test_a_stranger_s_command_takes_no_word_of_peerwatt_s(tmp_path):
+    site = Site(tmp_path)
+    source = HOOK.format(specs="") + (
+        "from peerwatt.plugins import CommandSpec\n@hookimpl\ndef peerwatt_commands():\n"
+        "    names = ['leaderboard', 'leaderboard build', 'run', 'street light']\n"
+        "    return [CommandSpec(name=n, factory='os:getcwd', summary='X.') for n in names]\n"
+    )
+    site.install("street", source)
+    done = site.peerwatt("--help")
+    told = [line.split("'")[1] for line in done.stderr.splitlines() if "cannot take" in line]
+    assert sorted(told) == ["leaderboard", "run"]
+    assert "'leaderboard build' is PeerWatt's own" in done.stderr
+    assert "street light" in done.stdout and "leaderboard build  Build the" in done.stdout

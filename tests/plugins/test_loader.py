@@ -36,7 +36,7 @@ def test_a_spec_is_had_by_its_name_and_by_its_full_name(with_file):
     found = registry["algorithm"]["mine"]
     assert (found.distribution, found.version) == ("file:loaded_one.py", "7")
     assert loader.find("algorithm", "file:loaded_one.py:mine") is found
-    with pytest.raises(PeerWattError, match="needs the module 'good_trader'"):
+    with pytest.raises(PeerWattError, match="names a module that is not there"):
         found.spec.load()
 
 

@@ -104,3 +104,48 @@ def test_a_run_without_its_policy_is_not_finished(attempt, tmp_path):
     assert finished(run, tmp_path)
     (folder / "policy.json").unlink()
     assert not finished(run, tmp_path)
+
+
+@dataclass(frozen=True)
+class ReturnsNothing:
+    def train(self, run):
+        return None
+
+
+class Pickles(MidQuote):
+    def save(self, folder):
+        (folder / "policy.pkl").write_bytes(b"...")
+
+
+@dataclass(frozen=True)
+class SavesAPickle:
+    def train(self, run):
+        return Pickles(nvec=run.envs(1).action_nvec)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "says"),
+    [
+        (ReturnsNothing, "train returns None, expected a policy with act and save"),
+        (SavesAPickle, "its policy wrote policy.pkl, expected policy.json"),
+    ],
+)
+def test_what_is_no_policy_is_told_in_a_sentence(attempt, tmp_path, algorithm, says):
+    with pytest.raises(PeerWattError, match=says):
+        attempt(algorithm)
+    assert not list(tmp_path.rglob("*.pkl"))
+
+
+def test_runs_made_by_other_code_of_the_same_version_are_not_taken_over(
+    attempt, tmp_path, monkeypatch
+):
+    source = iter("ab")
+    monkeypatch.setattr(
+        "peerwatt.runs.config.source_of",
+        lambda distribution, module: (
+            f"local folder, code sha256:{next(source) if distribution == 'acme' else ''}"
+        ),
+    )
+    run, _ = attempt(BoastsAndReportsNonsense)  # resolves twice: made by code b
+    with pytest.raises(PeerWattError, match="made by other code of acme 1 than is installed"):
+        finished(run, tmp_path)

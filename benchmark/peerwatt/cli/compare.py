@@ -69,7 +69,8 @@ def run(arguments: list[str]) -> None:
     for name in ("measure", "first", "second", "difference", "95 % interval", ""):
         table.add_column(name, justify="left" if name == "measure" else "right")
     values = [[run_values(result) for result in entry.results] for entry in (base, other)]
-    for measure in (*TABLE, MARKET) if mechanisms[0] != mechanisms[1] else TABLE:
+    balanced = not any(run[MARKET.key] for entry in values for run in entry)
+    for measure in TABLE if balanced else (*TABLE, MARKET):
         first, second = (
             [value for run in entry if (value := run[measure.key]) is not None] for entry in values
         )

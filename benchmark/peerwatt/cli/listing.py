@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from peerwatt.plugins.loader import Kind
-
-KINDS: tuple[Kind, ...] = ("task", "algorithm", "critic", "mechanism", "sink")
 USAGE = """usage: peerwatt list [--json]
 
 Show what is installed: tasks, algorithms, critics, mechanisms, sinks, and who brought them."""
@@ -18,7 +13,7 @@ Show what is installed: tasks, algorithms, critics, mechanisms, sinks, and who b
 def run(arguments: list[str]) -> None:
     """Print the registered plugins as tables, or as JSON."""
     from peerwatt.errors import PeerWattError
-    from peerwatt.plugins.loader import registry
+    from peerwatt.plugins.loader import PLUGIN_KINDS, registry
 
     if arguments in (["-h"], ["--help"]):
         print(USAGE)
@@ -37,12 +32,12 @@ def run(arguments: list[str]) -> None:
                 }
                 for name, plugin in sorted(found.reachable(kind).items())
             ]
-            for kind in KINDS
+            for kind in PLUGIN_KINDS
         }
         json.dump(content, sys.stdout, indent=2)
         print()
         return
-    for kind in KINDS:
+    for kind in PLUGIN_KINDS:
         print(f"{kind}s")
         width = max(map(len, found.reachable(kind)), default=0)
         for name, plugin in sorted(found.reachable(kind).items()):

@@ -47,12 +47,17 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
         "schema": ("Print the JSON Schema of result.json.", lazy("peerwatt.cli.schema", "run")),
     }
     from peerwatt.plugins.loader import registry
+    from peerwatt.plugins.specs import PROJECT
 
-    for name, plugin in sorted(registry()["command"].items()):
-        if name.split()[0] in commands:
-            _warn(f"plugin {plugin.distribution} cannot replace the command {name!r}.")
+    found = sorted(registry()["command"].items(), key=lambda item: item[1].distribution != PROJECT)
+    taken = set(commands)
+    for name, plugin in found:
+        if plugin.distribution != PROJECT and name.split()[0] in taken:
+            _warn(f"plugin {plugin.distribution} cannot take the command {name!r}, which is there.")
             continue
         commands[name] = (plugin.spec.summary, partial(_typed, plugin.spec))
+        if plugin.distribution == PROJECT:
+            taken.add(name.split()[0])
     return commands
 
 
@@ -76,6 +81,7 @@ def take_plugin_flags(arguments: list[str]) -> list[str]:
     for word in words:
         if word == "--no-plugins":
             os.environ[ONLY] = ""
+            os.environ.pop(FILES, None)
         elif word == "--strict-plugins":
             os.environ[STRICT] = "1"
         elif word == "--plugin" or word.startswith("--plugin="):
@@ -87,7 +93,8 @@ def take_plugin_flags(arguments: list[str]) -> list[str]:
             rest.append(word)
     if files:
         os.environ[FILES] = os.pathsep.join(files)
-    if rest[:1] == ["submit"] and rest[1:2] != ["pack"] and "--run-code" not in rest:
+    runs_code = rest[1:2] == ["verify"] and {"--run-code", "--run_code"} & set(rest)
+    if rest[:1] == ["submit"] and rest[1:2] != ["pack"] and not runs_code:
         # A stranger's entry is data: none of the code that may have come with it is imported.
         # `pack` takes the user's own runs, and looks their plugins up.
         os.environ[ONLY] = ""
@@ -141,12 +148,12 @@ def _help(commands: dict[str, tuple[str, Callable[[], Any]]]) -> str:
 
 def dispatch(arguments: list[str]) -> None:
     """Run the command that `arguments` name."""
-    if arguments and arguments[0] in ("--version", "-V"):
+    arguments = take_plugin_flags(arguments)
+    if arguments[:1] in (["--version"], ["-V"]):
         from importlib.metadata import version
 
         print(f"peerwatt {version('peerwatt')}")
         return
-    arguments = take_plugin_flags(arguments)
     commands = _commands()
     _warn_of_plugins(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):

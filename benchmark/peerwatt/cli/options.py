@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import tyro
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import Shaping
-from peerwatt.plugins.loader import Kind, build, find
+from peerwatt.plugins.loader import PLUGIN_KINDS, Kind, Registered, build, find, load_task
 from peerwatt.runs.config import DEFAULT_BUDGET, DEFAULT_VALIDATIONS, RunConfig
 
-ROLES: tuple[Kind, ...] = ("algorithm", "critic", "mechanism", "sink")
+ROLES = tuple(kind for kind in PLUGIN_KINDS if kind != "task")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,16 +56,20 @@ def parse(kind: type[Any], arguments: list[str], prog: str, description: str) ->
     `critic_options`, `mechanism_options`, `sink_options` (dataclass instances, absent where the
     plugin has none) and `shaping`.
     """
-    groups: list[tuple[str, Any, Any]] = []
+    groups: list[tuple[str, Any, Callable[[], Any]]] = []
     for role in ROLES:
         name = peek(arguments, role, "none" if role == "critic" else "")
+        known: dict[str, Any] = {}
+        if role == "mechanism" and any(word.startswith("--mechanism") for word in arguments):
+            name, known = _mechanism_of(peek(arguments, "task", ""), name)
         if name and not name.startswith("-"):
             plugin = find(role, name)
-            factory = plugin.spec.load()
-            build(role, plugin, {})
-            if any(f.init and not f.kw_only for f in dataclasses.fields(factory)):
+            _check_defaults(role, plugin)
+            usual = build(role, plugin, known)
+            if any(f.init and not f.kw_only for f in dataclasses.fields(usual)):
                 hidden = tyro.conf.arg(name=role)
-                groups.append((f"{role}_options", Annotated[factory, hidden], factory))
+                hint: Any = Annotated[type(usual), hidden]
+                groups.append((f"{role}_options", hint, partial(_same, usual)))
     groups.append(("shaping", Shaping, Shaping))
     fields: list[Any] = [
         ("basics", Annotated[kind, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")]),
@@ -75,21 +80,40 @@ def parse(kind: type[Any], arguments: list[str], prog: str, description: str) ->
     return parsed.basics, parsed
 
 
-def options_of(instance: Any) -> tuple[tuple[str, Any], ...]:
-    """Return the options of a plugin's dataclass that differ from their defaults."""
+def _same(instance: Any) -> Any:
+    return instance
+
+
+def _mechanism_of(task: str, name: str) -> tuple[str, dict[str, Any]]:
+    """Return the mechanism `name`, or that of the card of `task`, and the card's options for it."""
+    if not task or task.startswith("-"):
+        return name, {}
+    own, options = load_task(task).card.market.mechanism_choice
+    return (own, options) if name in ("", own) else (name, {})
+
+
+def _check_defaults(role: Kind, plugin: Registered) -> None:
+    """Refuse a plugin of which nobody could leave an option out."""
+    factory = plugin.spec.load()
+    for field in dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ():
+        if field.init and field.default is field.default_factory is dataclasses.MISSING:
+            raise PeerWattError(
+                f"option {field.name} of {role} {plugin.spec.name!r} has no default: its author "
+                "must give it one."
+            )
+
+
+def options_of(instance: Any, *, all_of_them: bool = False) -> tuple[tuple[str, Any], ...]:
+    """Return the options of a plugin's dataclass that differ from its defaults, or all of them."""
     if instance is None:
         return ()
-    changed = []
-    for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        default = (
-            field.default_factory()
-            if field.default_factory is not dataclasses.MISSING
-            else field.default
-        )
-        if field.init and value != default:
-            changed.append((field.name, value))
-    return tuple(changed)
+    usual = type(instance)()
+    return tuple(
+        (field.name, value)
+        for field in dataclasses.fields(instance)
+        if field.init
+        and ((value := getattr(instance, field.name)) != getattr(usual, field.name) or all_of_them)
+    )
 
 
 def check_seeds(seeds: int) -> None:
@@ -128,7 +152,8 @@ def run_config(basics: Basics, parsed: Any, seed: int) -> RunConfig:
         mechanism=basics.mechanism,
         algorithm_options=options_of(getattr(parsed, "algorithm_options", None)),
         critic_options=options_of(getattr(parsed, "critic_options", None)),
-        mechanism_options=options_of(getattr(parsed, "mechanism_options", None)),
+        # All of them: a card may state others than the defaults.
+        mechanism_options=options_of(getattr(parsed, "mechanism_options", None), all_of_them=True),
         sink=basics.sink,
         sink_options=options_of(getattr(parsed, "sink_options", None)),
         shaping=parsed.shaping,

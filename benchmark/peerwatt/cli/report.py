@@ -34,7 +34,8 @@ def finish(done: Finished) -> None:
     for label, failure in done.failures.items():
         labels.setdefault(failure, []).append(label)
     for failure, failed in labels.items():
-        more = f" (and {len(failed) - 1} more runs)" if len(failed) > 1 else ""
+        others = len(failed) - 1
+        more = f" (and {others} more run{'s' * (others > 1)})" if others else ""
         print(f"peerwatt: {failed[0]}{more} failed: {failure.text}", file=sys.stderr)
     if labels:
         sys.exit(2 if all(failure.bad_input for failure in labels) else 1)
@@ -45,12 +46,13 @@ def _table(board: Board, width: int) -> Table:
     measures = columns(rows)
     if width < WIDE + MARKET_MAKER * (len(measures) > len(TABLE)):
         measures = TABLE if width >= WIDE else TABLE[:6]
+    mechanism = rows[0].entry.first.mechanism.name
     caption = "IQM over seeds; test split; welfare: 0 is grid-only, 1 the optimum"
     ranked = [row.rank is not None for row in rows]
     caption += " [95 % interval]" if any(ranked) else ""
     caption += "" if all(ranked) else f"; fewer than {MIN_RUNS} seeds: no interval, no rank"
     table = Table(
-        title=board.title,
+        title=board.title if mechanism in board.title else f"{board.title} · {mechanism}",
         caption=caption,
         box=box.SIMPLE_HEAD,
         pad_edge=False,

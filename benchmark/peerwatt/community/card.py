@@ -244,7 +244,7 @@ def read_card(path: Path) -> TaskCard:
             range; the sentence names the file, the key and what was expected.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise PeerWattError(f"cannot read task card {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -269,7 +269,8 @@ _TABLES: dict[str, type[_Part]] = {
 
 
 def _sentence(error: ValidationError) -> str:
-    first: Any = error.errors()[0]
+    # An unknown key first: it may be the one that is missing, misspelt.
+    first: Any = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     key = ".".join(map(str, first["loc"])) or "card"
     more = f", and {error.error_count() - 1} more" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":

@@ -292,9 +292,8 @@ def step_slots(
     and parameters of a `CompiledMechanism`, `horizon` slots per episode, `scale` reward per
     quantum x tick, `reward` and `grid_reward` [B * N], `truncated` [B] bool. If episodes are
     `sampled`, a finished community begins its next one at once: `observation` is then the first of
-    the new episode and `final_observation` the last
-    of the old. Otherwise it stops there, and its last observation stays: what follows the window
-    may belong to another split.
+    the new episode and `final_observation` the last of the old. Otherwise it stops there, and its
+    last observation stays: what follows the window may belong to another split.
 
     Returns the index of the first action outside its space, in which case nothing has changed;
     `UNLAWFUL` if the mechanism's outcome is no clearing, in the middle of the slot; else `PLAYED`.

@@ -25,8 +25,8 @@ from peerwatt.env.kernel import (
 )
 from peerwatt.env.scenarios import Scenarios
 from peerwatt.errors import PeerWattError
-from peerwatt.market.clearing import unlawful
-from peerwatt.market.mechanism import CompiledMechanism, Mechanism, compile_mechanism
+from peerwatt.market.clearing import failing, unlawful
+from peerwatt.market.mechanism import INLINED, CompiledMechanism, Mechanism, compile_mechanism
 from peerwatt.market.units import QUANTA_PER_KWH
 from peerwatt.plugins.loader import load_mechanism
 
@@ -322,11 +322,11 @@ class VectorMarket:
                 observation,
                 final,
             )
-        except Exception as error:  # raised by the mechanism, in the middle of the slot
+        except Exception as error:  # in the middle of the slot
             self._started = False
-            raise PeerWattError(
-                f"mechanism {self.mechanism.name!r} fails: {type(error).__name__}: {error}."
-            ) from error
+            if self.mechanism.address == INLINED:
+                raise
+            raise PeerWattError(failing(self.mechanism, error)) from error
         if bad == UNLAWFUL:
             self._started = False
             raise PeerWattError(unlawful(self.mechanism))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, told
 from peerwatt.market.kernels import clear_batch
 from peerwatt.market.mechanism import CompiledMechanism, Mechanism, compile_mechanism
 from peerwatt.market.units import MAX_PRICE_LEVELS
@@ -56,6 +56,11 @@ def unlawful(rule: CompiledMechanism) -> str:
     )
 
 
+def failing(rule: CompiledMechanism, error: Exception) -> str:
+    """Return the sentence about a mechanism that raises."""
+    return f"mechanism {rule.name!r} fails: {told(error)}."
+
+
 def clear(
     mechanism: Mechanism | CompiledMechanism,
     order: ArrayLike,
@@ -73,7 +78,8 @@ def clear(
         arrival: [B, N] a permutation of 0..N-1 per book, the order in which orders arrive.
 
     Raises:
-        PeerWattError: the mechanism does not compile, or arrays do not fit together.
+        PeerWattError: the mechanism does not compile, raises, or does what is no clearing; or
+            arrays do not fit together.
     """
     rule = compile_mechanism(mechanism)
     orders = _integers("order", order)
@@ -108,20 +114,23 @@ def clear(
     traded = np.zeros_like(orders)
     payment = np.zeros_like(orders)
     moments = np.zeros((communities, 3), np.int64)
-    bad = clear_batch(
-        rule.address,
-        rule.parameters,
-        communities,
-        n,
-        levels,
-        orders.ravel(),
-        limits.ravel(),
-        grid.ravel(),
-        turns.ravel(),
-        traded.ravel(),
-        payment.ravel(),
-        moments.ravel(),
-    )
+    try:
+        bad = clear_batch(
+            rule.address,
+            rule.parameters,
+            communities,
+            n,
+            levels,
+            orders.ravel(),
+            limits.ravel(),
+            grid.ravel(),
+            turns.ravel(),
+            traded.ravel(),
+            payment.ravel(),
+            moments.ravel(),
+        )
+    except Exception as error:
+        raise PeerWattError(failing(rule, error)) from error
     if bad >= 0:
         raise PeerWattError(f"book {bad}: {unlawful(rule)}")
     return Cleared(traded, payment, moments[:, 0], moments[:, 1], moments[:, 2])

@@ -5,7 +5,7 @@ that a batch needs no copies and no row slices; other mechanisms get views of on
 called by their address (`peerwatt.market.mechanism`). Three things were measured to matter, and
 bring the double auction level with the same algorithm in C -O3 (`perf/clearing.py`): offsets
 instead of slices, unsigned index arithmetic (a signed index is checked for wraparound), and
-inlining (an array is passed to a function as seven arguments). A kernel has one return, because
+inlining (an array is passed to a function as seven arguments). `clear_cda` has one return, because
 with several the array references are counted book by book.
 
 Order of one household: `order > 0` offers that many quanta, `order < 0` bids for them, 0 abstains;

@@ -13,6 +13,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,7 +48,7 @@ BOOK = (
     types.Array(types.int64, 1, "C", readonly=True),  # level
     types.Array(types.int64, 1, "C", readonly=True),  # ticks
     types.Array(types.int64, 1, "C", readonly=True),  # arrival
-    types.Array(types.float64, 1, "C"),  # parameters
+    types.Array(types.float64, 1, "C", readonly=True),  # parameters
     types.Array(types.int64, 1, "C"),  # traded
     types.Array(types.int64, 1, "C"),  # payment
     types.Array(types.int64, 1, "C"),  # scratch
@@ -71,14 +72,15 @@ class Mechanism(Protocol):
 
         clear(order, level, ticks, arrival, parameters, traded, payment, scratch)
 
-    Read-only, int64:
+    Read-only, int64 but for the last:
 
     - `order` [n]: quanta (1/1024 kWh) offered > 0, bid for < 0, 0 abstains;
     - `level` [n]: index of each order's limit price in `ticks`;
     - `ticks` [K]: prices ascending from the feed-in tariff to the retail price;
     - `arrival` [n]: random permutation, the order in which orders arrive;
+    - `parameters` [p] float64: what `parameters()` returned.
 
-    and `parameters` [p] float64, what `parameters()` returned. To be written for every household,
+    To be written for every household,
     int64, whatever they hold before:
 
     - `traded` [n]: sold > 0, bought < 0, no more than was ordered; what is bought is sold;
@@ -107,7 +109,7 @@ class Mechanism(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompiledMechanism:
     """A mechanism as the kernels take it. Pickling it compiles it again where it arrives."""
 
@@ -146,9 +148,13 @@ def compile_mechanism(
         raise PeerWattError(
             f"mechanism {name!r}: parameters() must return a tuple of numbers: {error}."
         ) from None
+    parameters.setflags(write=False)
     if mechanism.clear is double_auction:
         return CompiledMechanism(name, mechanism, INLINED, parameters, double_auction)
-    function, address = _compiled(plain_function(mechanism), name)
+    try:
+        function, address = _compiled(plain_function(mechanism))
+    except PeerWattError as error:
+        raise PeerWattError(f"mechanism {name!r}: {error}") from error.__cause__
     return CompiledMechanism(name, mechanism, address, parameters, function)
 
 
@@ -182,17 +188,14 @@ def check_mechanism(mechanism: Any, name: str) -> None:
 
 
 @functools.cache
-def _compiled(clear: Callable[..., Any], name: str) -> tuple[Dispatcher, int]:
+def _compiled(clear: Callable[..., Any]) -> tuple[Dispatcher, int]:
     """Compile `clear` for `SIGNATURE` and return it with the address of its machine code.
 
     Always with these flags, whatever its author chose: one thread, no Python objects.
     """
     place = f"clear ({clear.__code__.co_filename}:{clear.__code__.co_firstlineno})"
     try:
-        try:
-            function = njit(cache=True, error_model="numpy", nogil=True)(clear)
-        except RuntimeError:  # no file to keep the cache beside, as in a notebook
-            function = njit(error_model="numpy", nogil=True)(clear)
+        function = _jitted(clear)
         function.compile(BOOK)  # with a return type, floats would silently become integers
         result: Any = function.overloads[BOOK]
         if _whole(result.signature.return_type):
@@ -202,22 +205,38 @@ def _compiled(clear: Callable[..., Any], name: str) -> tuple[Dispatcher, int]:
     except NumbaError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = [line for line in lines if not line.startswith(("Failed in", "During:", "---"))]
-        raise PeerWattError(
-            f"mechanism {name!r}: numba cannot compile {place}: {' '.join(told)[:300]}."
-        ) from error
+        raise PeerWattError(f"numba cannot compile {place}: {' '.join(told)[:300]}.") from error
     except TypeError as error:
         raise PeerWattError(
-            f"mechanism {name!r}: {place} must take (order, level, ticks, arrival, parameters, "
-            f"traded, payment, scratch): {error}."
+            f"{place} must take (order, level, ticks, arrival, parameters, traded, payment, "
+            f"scratch): {error}."
         ) from error
     if result.signature.return_type != MOMENTS:
         raise PeerWattError(
-            f"mechanism {name!r}: {place} returns {result.signature.return_type}, expected three "
-            "int64 (volume, value, square): floats are not exact, so round them with "
-            "np.int64(math.floor(x))."
+            f"{place} returns {result.signature.return_type}, expected three int64 (volume, value, "
+            "square): turn each into one with np.int64(...), floats with np.int64(math.floor(...))."
         )
     code = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
     return function, int(code)
+
+
+def _jitted(clear: Callable[..., Any]) -> Dispatcher:
+    """Make `clear` ready for compilation; keep the machine code on disk where that is safe.
+
+    numba does not notice that a file changed whose compiled functions `clear` calls, so only what
+    calls none of other files is kept, and what comes with PeerWatt.
+    """
+    values = list(clear.__globals__.values())
+    values += [v for m in values if isinstance(m, ModuleType) for v in vars(m).values()]
+    functions = [value for value in values if isinstance(value, Dispatcher)]
+    files = {function.py_func.__code__.co_filename for function in functions}
+    alone = files <= {clear.__code__.co_filename}
+    if alone or clear.__module__.partition(".")[0] == "peerwatt_mechanisms":
+        try:
+            return njit(cache=True, error_model="numpy", nogil=True)(clear)
+        except RuntimeError:  # no file to keep the cache beside, as in a notebook
+            pass
+    return njit(error_model="numpy", nogil=True)(clear)
 
 
 def _whole(returned: Any) -> bool:
@@ -233,7 +252,8 @@ def invoke(  # type: ignore[no-untyped-def]
 ):
     """Call the machine code at `address`, compiled for `SIGNATURE`; errors propagate.
 
-    numba's own first-class functions would be looked up by the interpreter at every step.
+    numba's own first-class functions would be looked up by the interpreter at every step. An error
+    leaves a reference to each array behind: whoever sees one must not go on.
     """
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]

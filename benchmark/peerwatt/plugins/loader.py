@@ -6,6 +6,7 @@ take a name that PeerWatt itself registers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
-from peerwatt.errors import PeerWattError, unknown_name
+from peerwatt.errors import PeerWattError, shown, told, unknown_name
 from peerwatt.plugins.specs import (
     PROJECT,
+    VERSION,
     AlgorithmSpec,
     CommandSpec,
     CriticSpec,
@@ -49,6 +51,8 @@ SPECS: dict[Kind, type[PluginSpec]] = {
     "sink": SinkSpec,
     "command": CommandSpec,
 }
+PLUGIN_KINDS: tuple[Kind, ...] = tuple(kind for kind in SPECS if kind != "command")
+"""What a plugin may bring that takes part in a run."""
 HOOKS: dict[str, Kind] = {f"{PROJECT}_{kind}s": kind for kind in SPECS}
 
 ONLY = "PEERWATT_PLUGINS"
@@ -59,6 +63,10 @@ STRICT = "PEERWATT_STRICT_PLUGINS"
 """Environment variable: 1 makes a broken plugin an error instead of a warning."""
 FILES = "PEERWATT_PLUGIN_FILES"
 """Environment variable: plugins that are single files, separated as in PATH."""
+
+
+FILE_PREFIX = "file:"
+"""What the distribution of a plugin that is a single file is called: "file:my_trader.py"."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,9 @@ class Plugin:
     hooks: list[str] = field(default_factory=list)
     names: dict[Kind, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    """What is wrong, as clauses, with those of `conflicts`."""
+    conflicts: list[str] = field(default_factory=list)
+    """Names of its own that others have too: no fault of the plugin alone."""
     disabled: bool = False
 
     @property
@@ -97,6 +108,16 @@ class Plugin:
         return self.distribution == PROJECT
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is a single file, named by `--plugin`."""
+        return self.distribution.startswith(FILE_PREFIX)
+
+    @property
+    def broken(self) -> bool:
+        """Whether anything is wrong with it but its names."""
+        return any(problem not in self.conflicts for problem in self.problems)
+
+    @property
     def told(self) -> str:
         """The problems as they end a sentence."""
         text = "; ".join(self.problems)
@@ -105,7 +126,7 @@ class Plugin:
     @property
     def title(self) -> str:
         """Distribution, version and entry point as a sentence names them."""
-        place = "" if self.distribution.startswith("file:") else f" ({self.entry_point})"
+        place = "" if self.is_file else f" ({self.entry_point})"
         return f"{self.distribution} {self.version}{place}"
 
 
@@ -125,6 +146,8 @@ class Registry:
         default_factory=lambda: {kind: {} for kind in SPECS}
     )
     """Names that several distributions register, and their full names."""
+    absent: list[str] = field(default_factory=list)
+    """A sentence for each distribution that is named in the environment, but not installed."""
 
     def __getitem__(self, kind: Kind) -> dict[str, Registered]:
         """Return what can be had by its bare name."""
@@ -139,7 +162,8 @@ class Registry:
     @property
     def problems(self) -> list[str]:
         """One sentence for each plugin that is not as it should be."""
-        return [f"plugin {p.title}: {p.told}" for p in self.plugins if p.problems]
+        plugins = [plugin for plugin in self.plugins if plugin.problems]
+        return [f"plugin {plugin.title}: {plugin.told}" for plugin in plugins] + self.absent
 
 
 @lru_cache(maxsize=1)
@@ -149,51 +173,120 @@ def registry() -> Registry:
     Raises:
         PeerWattError: plugins are wanted strictly and one is broken, or a file that was named is.
     """
+    global _loading
+    if _loading:
+        raise PeerWattError(
+            "a plugin looks plugins up, or loads a task, while it is being imported: do that in "
+            "the function that its spec names."
+        )
+    _loading = True
+    try:
+        return _load()
+    finally:
+        _loading = False
+
+
+_loading = False
+
+
+def _load() -> Registry:
+    """Do what `registry` says."""
     found = Registry()
     owners: dict[int, Plugin] = {}
-    for plugin, module in _modules():
+    wishes = _wishes()  # before any plugin could change them
+    strict = os.environ.get(STRICT, "").strip().lower() not in ("", "0", "false", "no", "off")
+    files = [Path(text) for text in os.environ.get(FILES, "").split(os.pathsep) if text]
+    for plugin, module in _modules(wishes, files):
         found.plugins.append(plugin)
         owner = owners.setdefault(id(module), plugin) if module is not None else plugin
         if owner is not plugin:
-            mend = "--plugin" if plugin.distribution.startswith("file:") else "one entry point"
+            mend = "--plugin" if plugin.is_file else "one entry point"
             plugin.problems.append(f"it is installed already, as {owner.title}: leave out {mend}")
         elif module is not None:
             _register(plugin, module, found)
-        if plugin.problems and plugin.distribution.startswith("file:"):
-            raise PeerWattError(found.problems[-1])
-    if os.environ.get(STRICT, "") not in ("", "0") and found.problems:
+        if plugin.broken and plugin.is_file:
+            raise PeerWattError(f"plugin {plugin.title}: {plugin.told}")
+    installed = {_normal(plugin.distribution) for plugin in found.plugins}
+    for variable, names in wishes.items():
+        found.absent += [
+            f"{variable} names {name!r}, which has no plugin of PeerWatt."
+            for name in sorted((names or set()) - installed)
+        ]
+    if strict and found.problems:
         raise PeerWattError(" ".join(found.problems))
     return found
 
 
-def _modules() -> Iterator[tuple[Plugin, object | None]]:
+def _wishes() -> dict[str, set[str] | None]:
+    """Return which distributions the environment lets load, and which not; None if it is silent."""
+    texts = {variable: os.environ.get(variable) for variable in (ONLY, WITHOUT)}
+    return {
+        variable: None if text is None else {_normal(n) for n in text.split(",") if n.strip()}
+        for variable, text in texts.items()
+    }
+
+
+def _modules(
+    wishes: dict[str, set[str] | None], files: list[Path]
+) -> Iterator[tuple[Plugin, object | None]]:
     """Import the module of every plugin, those of PeerWatt first; None where it failed."""
-    points = importlib.metadata.entry_points(group=PROJECT)
-    owned = [(point.dist.name if point.dist else "unknown", point) for point in points]
-    for owner, point in sorted(owned, key=lambda p: (p[0] != PROJECT, p[0], p[1].name)):
-        plugin = Plugin(owner, point.dist.version if point.dist else "0", point.name)
+    for plugin, point in sorted(
+        _points(), key=lambda p: (not p[0].in_tree, p[0].distribution, p[0].entry_point)
+    ):
+        only, without = wishes[ONLY], wishes[WITHOUT]
+        name = _normal(plugin.distribution)
+        plugin.disabled = not plugin.in_tree and (
+            (only is not None and name not in only) or (without is not None and name in without)
+        )
         module = None
-        if _wanted(plugin):
-            try:
+        if not plugin.disabled and not plugin.problems and point is not None:
+            with _guarded(plugin, "it cannot be imported"):
                 module = point.load()
-            except (Exception, SystemExit) as error:
-                plugin.problems.append(f"it cannot be imported: {_told(error)}")
         yield plugin, module
-    for text in filter(None, os.environ.get(FILES, "").split(os.pathsep)):
-        yield _load_file(Path(text))
+    for path in files:
+        yield _load_file(path)
 
 
-def _wanted(plugin: Plugin) -> bool:
-    """Return whether the environment lets `plugin` load; those of PeerWatt always may."""
-    only, without = (
-        {_normal(name) for name in text.split(",") if name.strip()} if text is not None else None
-        for text in (os.environ.get(ONLY), os.environ.get(WITHOUT))
-    )
-    name = _normal(plugin.distribution)
-    plugin.disabled = not plugin.in_tree and (
-        (only is not None and name not in only) or (without is not None and name in without)
-    )
-    return not plugin.disabled
+def _points() -> list[tuple[Plugin, importlib.metadata.EntryPoint | None]]:
+    """Find all entry points; None where a distribution's metadata cannot be read."""
+    try:
+        points = list(importlib.metadata.entry_points(group=PROJECT))
+        return [(_plugin_of(point), point) for point in points]
+    except Exception:  # one broken distribution: look at each by itself
+        found: list[tuple[Plugin, importlib.metadata.EntryPoint | None]] = []
+        for distribution in importlib.metadata.distributions():
+            try:
+                points = [p for p in distribution.entry_points if p.group == PROJECT]
+                found += [(_plugin_of(point), point) for point in points]
+            except Exception as error:
+                place = shown(str(getattr(distribution, "_path", "a distribution")), 100)
+                plugin = Plugin(Path(place).name, "0", "?")
+                plugin.problems.append(f"its metadata cannot be read: {told(error)}")
+                found.append((plugin, None))
+        return found
+
+
+def _plugin_of(point: importlib.metadata.EntryPoint) -> Plugin:
+    name = point.dist.metadata["Name"] if point.dist else None
+    version = point.dist.metadata["Version"] if point.dist else None
+    plugin = Plugin(shown(name or "unknown"), shown(version or "0"), shown(point.name))
+    if name is None or version is None:
+        plugin.problems.append("its metadata state no name or no version: install it again")
+    elif not re.fullmatch(VERSION, plugin.version):
+        plugin.problems.append(f"its version {plugin.version!r} is none such as 1.2.0")
+    return plugin
+
+
+@contextlib.contextmanager
+def _guarded(plugin: Plugin, what: str) -> Iterator[None]:
+    """Record what the code of `plugin` raises; what it prints goes to standard error."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        plugin.problems.append(f"{what}: {_told(error)}")
 
 
 def _normal(name: str) -> str:
@@ -203,14 +296,14 @@ def _normal(name: str) -> str:
 def _load_file(path: Path) -> tuple[Plugin, object | None]:
     """Import the single-file plugin at `path` under its own name."""
     name = path.stem
-    plugin = Plugin(f"file:{path.name}", "0", name)
+    plugin = Plugin(f"{FILE_PREFIX}{path.name}", "0", name)
     try:
         source = path.read_bytes()
     except OSError as error:
         plugin.problems.append(f"{path} cannot be read ({error.strerror})")
         return plugin, None
     plugin.version = hashlib.sha256(source).hexdigest()[:12]
-    if path.suffix != ".py" or not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
+    if path.suffix != ".py" or not re.fullmatch(r"[A-Za-z_]\w{0,63}", name, re.ASCII):
         plugin.problems.append(f"{path} must be named like a module, such as my_trader.py")
         return plugin, None
     try:
@@ -224,17 +317,16 @@ def _load_file(path: Path) -> tuple[Plugin, object | None]:
             "--plugin if that is the same plugin, installed"
         )
         return plugin, None
-    try:
-        if name in sys.modules:
-            return plugin, sys.modules[name]
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # the factories "my_trader:MyTrader" are found there
+    if name in sys.modules:
+        return plugin, sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # the factories "my_trader:MyTrader" are found there
+    with _guarded(plugin, "it cannot be imported"):
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        sys.modules.pop(name, None)
-        plugin.problems.append(f"it cannot be imported: {_told(error)}")
+    if plugin.problems:
+        del sys.modules[name]
         return plugin, None
     return plugin, module
 
@@ -246,10 +338,9 @@ def _register(plugin: Plugin, module: object, found: Registry) -> None:
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)
-    try:
+    with _guarded(plugin, "it cannot be registered"):
         manager.register(module)
-    except (Exception, SystemExit) as error:
-        plugin.problems.append(f"it cannot be registered: {_told(error)}")
+    if plugin.problems:
         return
     known = [caller for caller in manager.get_hookcallers(module) or [] if caller.name in HOOKS]
     unknown = {c.name for c in manager.get_hookcallers(module) or []} - set(HOOKS)
@@ -266,36 +357,39 @@ def _register(plugin: Plugin, module: object, found: Registry) -> None:
         return
     for caller in known:
         plugin.hooks.append(caller.name)
-        kind = HOOKS[caller.name]
-        try:
-            for implementation in caller.get_hookimpls():
-                if implementation.wrapper or implementation.hookwrapper:
-                    plugin.problems.append(
-                        f"its hook {caller.name} must not be a wrapper: leave out wrapper=True"
-                    )
-                    continue
-                specs = implementation.function()
-                if not isinstance(specs, Iterable):
-                    plugin.problems.append(
-                        f"its hook {caller.name} returns {specs!r}, expected a list of "
-                        f"{SPECS[kind].__name__}"
-                    )
-                    continue
-                for spec in list(specs):
-                    _take(plugin, kind, spec, found)
-        except (Exception, SystemExit) as error:
-            plugin.problems.append(f"its hook {caller.name} fails: {_told(error)}")
+        for implementation in caller.get_hookimpls():
+            with _guarded(plugin, f"its hook {caller.name} fails"):
+                for spec in _specs_of(plugin, caller.name, implementation):
+                    _take(plugin, HOOKS[caller.name], spec, found)
+    if not plugin.problems and not any(plugin.names.values()):
+        plugin.problems.append("it registers nothing: its hooks return empty lists")
 
 
-def _take(plugin: Plugin, kind: Kind, spec: object, found: Registry) -> None:
+def _specs_of(plugin: Plugin, hook: str, implementation: pluggy.HookImpl) -> list[object]:
+    """Call a hook and return what it lists; nothing if that is no list."""
+    if implementation.wrapper or implementation.hookwrapper:
+        plugin.problems.append(f"its hook {hook} must not be a wrapper: leave out wrapper=True")
+        return []
+    specs: object = implementation.function()
+    if not isinstance(specs, Iterable):
+        expected = SPECS[HOOKS[hook]].__name__
+        text = shown(repr(specs), 60)
+        plugin.problems.append(f"its hook {hook} returns {text}, expected a list of {expected}")
+        return []
+    return list(specs)
+
+
+def _take(plugin: Plugin, kind: Kind, spec: Any, found: Registry) -> None:
     """Register one spec of `plugin`, or say why not."""
-    expected = SPECS[kind]
-    if not isinstance(spec, expected):
-        plugin.problems.append(f"{PROJECT}_{kind}s returns {spec!r}, expected {expected.__name__}")
+    expected: Any = SPECS[kind]
+    if type(spec) is not expected:
+        plugin.problems.append(
+            f"{PROJECT}_{kind}s returns {shown(repr(spec), 60)}, expected {expected.__name__}"
+        )
         return
     problem = spec.problem()
     if problem is not None:
-        plugin.problems.append(f"{kind} {spec.name!r}: {problem}")
+        plugin.problems.append(f"{kind} {shown(repr(spec.name), 80)}: {problem}")
         return
     full = f"{plugin.distribution}:{spec.name}"
     if full in found.qualified[kind]:
@@ -312,30 +406,47 @@ def _take(plugin: Plugin, kind: Kind, spec: object, found: Registry) -> None:
     else:
         names[spec.name] = registered
         return
-    owners = " and ".join(other.rpartition(":")[0] for other in others)
     if spec.name in names and names[spec.name].distribution == PROJECT:
-        plugin.problems.append(
-            f"the {kind} {spec.name!r} is PeerWatt's own, so this one is to be had as {full!r} only"
+        _contest(
+            plugin,
+            f"the {kind} {spec.name!r} is PeerWatt's own",
+            f"so this one is to be had as {full!r} only",
         )
         return
     names.pop(spec.name, None)
     conflicts[spec.name] = [*others, full]
-    plugin.problems.append(
-        f"{owners} registers the {kind} {spec.name!r} too: write {others[0]!r} or {full!r}"
-    )
+    for other in found.plugins:
+        mine = f"{other.distribution}:{spec.name}"
+        rivals = [rival.rpartition(":")[0] for rival in conflicts[spec.name] if rival != mine]
+        if mine in conflicts[spec.name] and spec.name in other.names.get(kind, []):
+            owners = " and ".join(rivals)
+            _contest(
+                other,
+                f"the {kind} {spec.name!r} is not its own",
+                f"{owners} has one: write {mine!r}",
+            )
+
+
+def _contest(plugin: Plugin, what: str, more: str) -> None:
+    """Note that a name of `plugin` is others' too, in the place of an earlier note."""
+    for notes in (plugin.problems, plugin.conflicts):
+        notes[:] = [note for note in notes if not note.startswith(what)] + [f"{what}, {more}"]
 
 
 def _told(error: BaseException) -> str:
-    """Return the type and message of `error` in one line, and where it was raised."""
+    """Return `error` in one line, and where in the plugin it was raised."""
     trace = error.__traceback__
     place = ""
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "importlib" not in file and "pluggy" not in file and file != __file__:
-            place = f" ({Path(file).name}:{trace.tb_lineno})"
+        file = Path(trace.tb_frame.f_code.co_filename)
+        ours = {"importlib", "pluggy", "<frozen importlib._bootstrap>"} & set(file.parts)
+        if not ours and file.is_file() and file.parent != _STANDARD and str(file) != __file__:
+            place = f" ({file.name}:{trace.tb_lineno})"
         trace = trace.tb_next
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
+    return told(error) + place
+
+
+_STANDARD = Path(os.__file__).parent
 
 
 def find(kind: Kind, name: str) -> Registered:
@@ -355,13 +466,33 @@ def find(kind: Kind, name: str) -> Registered:
         distributions = " and ".join(owner.rpartition(":")[0] for owner in owners)
         choice = " or ".join(map(repr, owners))
         raise PeerWattError(f"{distributions} both register the {kind} {name!r}: write {choice}.")
-    error = str(unknown_name(kind, name, found[kind]))
-    absent = [plugin for plugin in found.plugins if plugin.status in ("failed", "warning")]
-    hints = [f"The plugin {p.title} is broken: {p.told}" for p in absent]
+    raise PeerWattError(_absent(found, kind, name))
+
+
+def _absent(found: Registry, kind: Kind, name: str) -> str:
+    """Return the sentence about a name that nobody registers."""
+    if name.startswith(FILE_PREFIX):
+        file = name.removeprefix(FILE_PREFIX).rpartition(":")[0]
+        return f"unknown {kind} {name!r}: add --plugin and the path of {file}."
+    broken = [plugin for plugin in found.plugins if plugin.broken]
+    meant = []
+    for plugin in broken:
+        asked = _normal(name.partition(":")[0]) in map(
+            _normal, (plugin.distribution, plugin.entry_point)
+        )
+        if asked or f"{kind} {name!r}: " in plugin.told:
+            meant.append(f"plugin {plugin.title}: {plugin.told}")
+    if meant:
+        return f"the {kind} {name!r} cannot be had: {' '.join(meant)}"
+    sentence = str(unknown_name(kind, name, found.reachable(kind)))
+    if broken:
+        titles = ", ".join(plugin.distribution for plugin in broken[:5])
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        sentence += f" Broken: {titles}{more}; `peerwatt plugins list` tells why."
     disabled = sorted({plugin.distribution for plugin in found.plugins if plugin.disabled})
     if disabled:
-        hints.append(f"Disabled: {', '.join(disabled)}.")
-    raise PeerWattError(" ".join([error, *hints]))
+        sentence += f" Disabled: {', '.join(disabled)}."
+    return sentence
 
 
 def build(kind: Kind, plugin: Registered, options: Mapping[str, Any]) -> Any:
@@ -397,6 +528,12 @@ def build(kind: Kind, plugin: Registered, options: Mapping[str, Any]) -> Any:
         raise PeerWattError(
             f"{kind} {plugin.spec.name!r}: the types of its options cannot be read: {error}."
         ) from None
+    except PeerWattError:
+        raise
+    except Exception as error:
+        raise PeerWattError(
+            f"{kind} {plugin.spec.name!r} of {plugin.distribution} cannot be made: {_told(error)}."
+        ) from error
 
 
 def load_mechanism(name: str, options: Mapping[str, Any] | None = None) -> Mechanism:

@@ -14,11 +14,13 @@ from typing import Any
 
 import pluggy
 
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, told
 
 PROJECT = "peerwatt"
 API_VERSION = 1
 """Raised when a contract with plugins changes so that old plugins break."""
+VERSION = r"[A-Za-z0-9][A-Za-z0-9.+_!-]{0,63}"
+"""What versions look like, that of Python packages included."""
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -39,21 +41,25 @@ class PluginSpec:
 
     def problem(self) -> str | None:
         """Return what is wrong with this spec as one clause, or None; imports nothing heavy."""
-        for key, pattern in (
-            ("name", self._name_pattern),
-            ("factory", _FACTORY),
-            ("version", r"|[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}"),
-        ):
+        pattern, meaning = self._name_rule
+        if not isinstance(self.name, str) or not re.fullmatch(pattern, self.name):
+            return f"its name must be {meaning}"
+        if not _is_factory(self.factory):
+            return f'its factory {self.factory!r} must be a text such as "my_module:MyClass"'
+        if not isinstance(self.version, str) or not re.fullmatch(rf"|{VERSION}", self.version):
+            return f'its version {self.version!r} must be a text such as "1.2"'
+        for key in ("summary", "requires"):
             value = getattr(self, key)
-            if not isinstance(value, str) or not re.fullmatch(pattern, value):
-                return f"{key} {value!r} must match {pattern}"
-        if not isinstance(self.summary, str) or not self.summary.isprintable():
-            return f"summary {self.summary!r} must be one printable line"
+            if not isinstance(value, str) or not value.isprintable():
+                return f"its {key} must be one printable line"
         return _api_problem(self.api)
 
     @property
-    def _name_pattern(self) -> str:
-        return r"[a-z0-9][a-z0-9_-]{0,63}"
+    def _name_rule(self) -> tuple[str, str]:
+        return (
+            r"[a-z0-9][a-z0-9_-]{0,63}",
+            "lower-case letters, digits, - and _, at most 64 of them, such as my-trader",
+        )
 
     def load(self) -> Any:
         """Import and return what `factory` names; see `resolve`."""
@@ -69,19 +75,24 @@ class PluginSpec:
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
+            if error.name == module.partition(".")[0]:
+                text = f"{self.name!r}: {path!r} names a module that is not there"
+            else:
+                text = f"{self.name!r} needs the module {error.name!r}, which is not installed"
             mend = f": pip install '{self.requires}'" if self.requires else ""
-            raise PeerWattError(
-                f"{self.name!r} needs the module {error.name!r}, which is not installed{mend}."
-            ) from error
+            raise PeerWattError(f"{text}{mend}.") from error
         except AttributeError as error:
-            raise PeerWattError(f"{self.name!r}: {path!r} does not exist: {error}.") from error
+            raise PeerWattError(
+                f"{self.name!r}: {path!r} does not exist: {told(error)}."
+            ) from error
         except (Exception, SystemExit) as error:
             raise PeerWattError(
-                f"{self.name!r}: the module {module!r} cannot be imported: {error!r}."
+                f"{self.name!r}: the module {module!r} cannot be imported: {told(error)}."
             ) from error
 
 
-_FACTORY = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+def _is_factory(text: object) -> bool:
+    return isinstance(text, str) and bool(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text))
 
 
 def _api_problem(text: str) -> str | None:
@@ -112,8 +123,8 @@ class AlgorithmSpec(PluginSpec):
 
     def problem(self) -> str | None:
         """Return what is wrong with this spec, or None."""
-        if not isinstance(self.policy, str) or not re.fullmatch(_FACTORY, self.policy):
-            return f"policy {self.policy!r} must match {_FACTORY}"
+        if not _is_factory(self.policy):
+            return f'its policy {self.policy!r} must be a text such as "my_module:MyPolicy"'
         return super().problem()
 
     def load_policy(self) -> Any:
@@ -136,8 +147,11 @@ class TaskSpec(PluginSpec):
     """A task: `factory` names a function without arguments that returns a loaded `Task`."""
 
     @property
-    def _name_pattern(self) -> str:
-        return r"[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*"
+    def _name_rule(self) -> tuple[str, str]:
+        return (
+            r"[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*",
+            "lower-case letters, digits and -, ending in a version, such as my-street-v1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +169,11 @@ class CommandSpec(PluginSpec):
     """A command below `peerwatt`: `factory` names a typed function that tyro turns into it."""
 
     @property
-    def _name_pattern(self) -> str:
-        return r"[a-z][a-z0-9-]{0,31}( [a-z][a-z0-9-]{0,31})?"
+    def _name_rule(self) -> tuple[str, str]:
+        return (
+            r"[a-z][a-z0-9-]{0,31}( [a-z][a-z0-9-]{0,31})?",
+            "one or two words of lower-case letters, digits and -",
+        )
 
 
 class Hooks:

@@ -10,16 +10,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Literal
 
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins.loader import Kind, registry
 
 TEMPLATES = Path(__file__).parent / "templates"
-TemplateKind = Literal["algorithm", "critic", "task", "mechanism", "sink"]
 MAX_NAME = 40
 
-_RUN: dict[TemplateKind, str] = {
+_RUN: dict[Kind, str] = {
     "algorithm": "--task pilot-v1 --algorithm {item} --budget 500k",
     "critic": "--task pilot-v1 --algorithm ippo --critic {item} --budget 500k",
     "task": "--task {item} --algorithm self-consumption",
@@ -38,7 +36,7 @@ class Written:
     """What to try next, in the folder that `folder` lies in."""
 
 
-def write_plugin(name: str, kind: TemplateKind, parent: Path) -> Written:
+def write_plugin(name: str, kind: Kind, parent: Path) -> Written:
     """Write the package `name` with a plugin of `kind` into a new folder in `parent`.
 
     A task gets the version 1 appended to its name, unless it has one.

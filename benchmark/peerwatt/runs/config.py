@@ -129,12 +129,14 @@ def resolve(config: RunConfig) -> ResolvedRun:
 
 
 def _mechanism(config: RunConfig, task: Task) -> tuple[PluginRecord, CompiledMechanism]:
-    """Return the mechanism that `config` names, or else the card of `task`."""
-    if config.mechanism is None and not config.mechanism_options:
-        name, options = task.card.market.mechanism_choice
-    else:
-        name = config.mechanism or task.card.market.mechanism_choice[0]
-        options = dict(config.mechanism_options)
+    """Return the mechanism that `config` names, or else the card of `task`.
+
+    Options that the card states for that mechanism hold unless `config` gives others.
+    """
+    name, options = task.card.market.mechanism_choice
+    if config.mechanism not in (None, name):
+        name, options = str(config.mechanism), {}
+    options = {**options, **dict(config.mechanism_options)}
     plugin = find("mechanism", name)
     instance = build("mechanism", plugin, options)
     return _record(plugin, instance), compile_mechanism(instance, plugin.spec.name)
@@ -153,12 +155,12 @@ def _record(plugin: Registered, instance: Any) -> PluginRecord:
         distribution=plugin.distribution,
         version=plugin.version,
         options=options,
-        source=source_of(plugin.distribution),
+        source=source_of(plugin.distribution, type(instance).__module__),
     )
 
 
 def command_of(run: ResolvedRun) -> str:
-    """Return the command line that repeats `run`."""
+    """Return the command line that repeats `run`; sinks, which change no result, are left out."""
     config = run.config
     words = ["peerwatt", "run"]
     for file in filter(None, os.environ.get(FILES, "").split(os.pathsep)):
@@ -179,10 +181,6 @@ def command_of(run: ResolvedRun) -> str:
         words += _flag("critic", name, value)
     for name, value in config.mechanism_options:
         words += _flag("mechanism", name, value)
-    if config.sink is not None:
-        words += ["--sink", config.sink]
-    for name, value in config.sink_options:
-        words += _flag("sink", name, value)
     default = Shaping()
     for field in dataclasses.fields(Shaping):
         value = getattr(config.shaping, field.name)

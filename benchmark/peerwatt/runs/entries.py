@@ -6,6 +6,8 @@ validated strictly, what cannot be true is refused, and no aggregate in it is be
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import itertools
 import json
 import math
@@ -13,14 +15,22 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS
-from peerwatt.plugins.loader import build, registry
+from peerwatt.plugins.loader import Kind, Registered, build, registry
 from peerwatt.plugins.specs import PROJECT
-from peerwatt.runs.result import METRICS_VERSION, PluginRecord, RunResult, TaskRecord, full_name
+from peerwatt.runs.result import (
+    METRICS_VERSION,
+    PluginRecord,
+    RunResult,
+    TaskRecord,
+    configuration_hash,
+    full_name,
+)
 from peerwatt.runs.store import RESULT_FILE, read_record
 
 TOLERANCE = 1e-6
@@ -119,8 +129,34 @@ def boards_from(runs: Iterable[Run]) -> list[Board]:
 
 
 def _rule(mechanism: PluginRecord) -> tuple[str, str]:
-    """Return what tells mechanisms apart: whose it is, and its options."""
-    return full_name(mechanism), json.dumps(mechanism.options, sort_keys=True)
+    """Return what tells mechanisms apart: whose it is, and its options.
+
+    Those of PeerWatt's own are told as they take effect, lest another spelling of the same options
+    make a board of its own.
+    """
+    options = mechanism.options
+    plugin = own_plugin("mechanism", mechanism.distribution, mechanism.name)
+    if plugin is not None:
+        options = effective_options("mechanism", plugin, options)
+    return full_name(mechanism), json.dumps(options, sort_keys=True)
+
+
+def own_plugin(kind: Kind, distribution: str, name: str) -> Registered | None:
+    """Return the plugin of that name if it is PeerWatt's own."""
+    if distribution != PROJECT:
+        return None
+    return registry().qualified[kind].get(f"{PROJECT}:{name}")
+
+
+def effective_options(kind: Kind, plugin: Registered, options: dict[str, Any]) -> dict[str, Any]:
+    """Return `options` as a run with them records them: all of them, each of its type.
+
+    Raises:
+        PeerWattError: an option is unknown or out of range, or the plugin cannot be loaded.
+    """
+    made = build(kind, plugin, options)
+    effective: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(made)))
+    return effective
 
 
 def _mechanism_names(records: Sequence[PluginRecord]) -> list[str]:
@@ -158,6 +194,7 @@ def checked_run(path: Path, raw: bytes, result: RunResult) -> Run:
     _check_steps(path, result)
     _check_money(path, result)
     _check_metrics(path, result)
+    _check_configuration(path, result)
     return Run(path=path, raw=raw, result=result)
 
 
@@ -178,6 +215,29 @@ def _find_results(folder: Path) -> list[Path]:
             f"{folder}: holds no {RESULT_FILE}, at any depth; `peerwatt run` writes one per seed."
         )
     return paths
+
+
+def _check_configuration(path: Path, result: RunResult) -> None:
+    """Refuse a hash that is not that of the configuration, and a time that is none."""
+    expected = configuration_hash(
+        task=result.task,
+        mechanism=result.mechanism,
+        algorithm=result.algorithm,
+        critic=result.critic,
+        shaping=result.shaping,
+        budget=result.budget,
+        validations=result.validations,
+    )
+    if result.config_hash != expected:
+        raise PeerWattError(
+            f"{path}: config_hash: is not that of the task, the plugins and the options beside it."
+        )
+    try:
+        datetime.datetime.fromisoformat(result.created_utc)
+    except ValueError:
+        raise PeerWattError(
+            f"{path}: created_utc: {result.created_utc!r} is no date and time."
+        ) from None
 
 
 def _check_shapes(path: Path, result: RunResult) -> None:
@@ -279,8 +339,8 @@ def _recorded(result: RunResult, name: str, episode: int) -> float | None:
 
 def _surplus_bounds(path: Path, mechanism: PluginRecord) -> tuple[float, float]:
     """Return how much a mechanism of PeerWatt may keep of the payments; of others all is open."""
-    plugin = registry().qualified["mechanism"].get(full_name(mechanism))
-    if mechanism.distribution != PROJECT or plugin is None:
+    plugin = own_plugin("mechanism", mechanism.distribution, mechanism.name)
+    if plugin is None:
         return -math.inf, math.inf
     try:
         properties = build("mechanism", plugin, mechanism.options).properties
@@ -325,8 +385,13 @@ def _check_part(path: Path, result: RunResult, part: str) -> None:
             )
 
 
-def check_same_scenarios(run: Run, first: Run) -> None:
+def check_same_scenarios(run: Run, first: Run, tolerance: float = TOLERANCE) -> None:
     """Refuse a run of one task that was not evaluated on the same scenarios as another.
+
+    Args:
+        run: the run.
+        first: the other.
+        tolerance: how far the money that no policy can change may be apart, relatively.
 
     Raises:
         PeerWattError: the sentence names both files.
@@ -337,9 +402,10 @@ def check_same_scenarios(run: Run, first: Run) -> None:
             f"{run.path}: task: other households or slots of {here.task.name} than {first.path}; "
             "the two do not compare."
         )
-    for field in ("grid_cost", "oracle_cost"):
+    for field in ("grid_cost", "oracle_cost", "grid_bills"):
         one, other = getattr(here.test, field), getattr(there.test, field)
-        if len(one) != len(other) or not np.allclose(one, other, rtol=1e-6, atol=1e-9):
+        slack = 1e-3 * tolerance
+        if len(one) != len(other) or not np.allclose(one, other, rtol=tolerance, atol=slack):
             raise PeerWattError(
                 f"{run.path}: test.{field}: evaluated on other scenarios of "
                 f"{here.task.name} than {first.path}; the two do not compare."

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from peerwatt.env import VectorMarket
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation import Evaluation, Evaluator, Policy
 from peerwatt.plugins.loader import load_task
 from peerwatt.runs.config import ResolvedRun, command_of
@@ -71,14 +71,22 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
         )
         began = time.perf_counter()
         policy: Policy = run.algorithm.train(training)
+        name = run.algorithm_record.name
+        doctor = f"`peerwatt plugins doctor {name}` tells more"
+        if not all(callable(getattr(policy, method, None)) for method in ("act", "save")):
+            raise PeerWattError(
+                f"algorithm {name!r}: train returns {shown(repr(policy), 60)}, expected a policy "
+                f"with act and save; {doctor}."
+            )
         training_wall = time.perf_counter() - began - training.evaluation_seconds
         training.finish(policy)
         if training.agent_steps > run.budget:
             raise PeerWattError(
-                f"algorithm {run.algorithm_record.name!r} played {training.agent_steps:,} "
+                f"algorithm {name!r} played {training.agent_steps:,} "
                 f"agent-steps, more than its budget of {run.budget:,}."
             )
         policy.save(draft)
+        _check_files(draft, name, doctor)
         loaded: Policy = run.algorithm_plugin.spec.load_policy().load(draft)
         began = time.perf_counter()
         # A task read anew: whatever training did to its own copy, the test is the card's.
@@ -155,14 +163,45 @@ def _finishing(sink: GuardedSink) -> Iterator[Callable[[RunResult], None]]:
             sink.finish(None)
 
 
+def _check_files(draft: Path, name: str, doctor: str) -> None:
+    """Refuse a policy that others could not safely read: what it says must be JSON or tensors."""
+    others = sorted(
+        file.name
+        for file in draft.iterdir()
+        if file.name not in (METRICS_FILE, "policy.json") and file.suffix != ".safetensors"
+    )
+    if others or not (draft / "policy.json").is_file():
+        wrote = ", ".join(map(shown, others)) or "no policy.json"
+        raise PeerWattError(
+            f"algorithm {name!r}: its policy wrote {wrote}, expected policy.json and, for large "
+            f"arrays, *.safetensors; {doctor}."
+        )
+
+
 def finished(run: ResolvedRun, results: Path) -> bool:
-    """Return whether `results` holds a valid result of just this run, with all its files."""
+    """Return whether `results` holds a valid result of just this run, with all its files.
+
+    Raises:
+        PeerWattError: it does, but was made by other code of the same version.
+    """
     folder = run_folder(results, run)
     if not (folder / RESULT_FILE).exists():
         return False
     result = read_result(folder)
     complete = all((folder / name).is_file() for name in result.files)
-    return complete and result.config_hash == run.config_hash
+    if not complete or result.config_hash != run.config_hash:
+        return False
+    for now, then in (
+        (run.algorithm_record, result.algorithm),
+        (run.critic_record, result.critic),
+        (run.mechanism_record, result.mechanism),
+    ):
+        if now.source != then.source and all("sha256:" in str(p.source) for p in (now, then)):
+            raise PeerWattError(
+                f"{folder} was made by other code of {now.distribution} {now.version} than is "
+                "installed: raise its version, or repeat the runs with --again."
+            )
+    return True
 
 
 def warm_up(run: ResolvedRun) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import platform
-import re
 import subprocess
 from functools import cache, lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+from peerwatt.plugins.specs import PROJECT
 from peerwatt.runs.result import Environment
 
 PACKAGES = ("peerwatt", "numba", "numpy", "pydantic", "safetensors", "scipy", "torch")
@@ -36,11 +39,12 @@ def environment() -> Environment:
 
 
 @cache
-def source_of(distribution: str) -> str | None:
+def source_of(distribution: str, module: str) -> str | None:
     """Return where `distribution` was installed from, if it says so (PEP 610); no local paths.
 
-    "git+https://...@COMMIT" or an archive's address and hash; "local folder" if it was installed
-    from one; None from an index, where the version is enough.
+    "git+https://...@COMMIT" or an archive's address and hash; None from an index, where the version
+    is enough. A local folder can change under the same version, so a stranger's is told by the
+    digest of its code: that of the package, or the single module, that `module` belongs to.
     """
     try:
         text = importlib.metadata.distribution(distribution).read_text("direct_url.json")
@@ -49,14 +53,36 @@ def source_of(distribution: str) -> str | None:
         return None
     if not isinstance(content, dict):
         return None
-    url = re.sub(r"//[^/@]*@", "//", str(content.get("url", "")))  # no user names, no passwords
+    parts = urlsplit(str(content.get("url", "")))
+    host = parts.netloc.rpartition("@")[2]  # no user names, passwords or signed queries
+    url = urlunsplit((parts.scheme, host, parts.path, "", ""))
     if url.startswith("file:"):
-        return "local folder"
+        digest = None if distribution == PROJECT else _code_digest(module.partition(".")[0])
+        return f"local folder{f', code sha256:{digest}' if digest else ''}"
     if isinstance(vcs := content.get("vcs_info"), dict):
         return f"{vcs.get('vcs')}+{url}@{vcs.get('commit_id')}"[:500]
     if isinstance(archive := content.get("archive_info"), dict):
         return f"{url} {archive.get('hash', '')}".strip()[:500]
     return url[:500] or None
+
+
+def _code_digest(package: str) -> str | None:
+    """Return the SHA-256 over all files of a package but compiled ones, or over a module's file."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    roots = [Path(folder) for folder in spec.submodule_search_locations or []]
+    files = [(file.relative_to(root), file) for root in roots for file in root.rglob("*")]
+    files = files or [(Path(package), Path(spec.origin or ""))]
+    digest = hashlib.sha256()
+    for name, file in sorted(files):
+        if file.is_file() and "__pycache__" not in name.parts:
+            digest.update(f"{name.as_posix()}\0{file.stat().st_size}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _processor() -> str:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from peerwatt.plugins.specs import VERSION
+
 SCHEMA_VERSION: Literal[2] = 2
 METRICS_VERSION = 1
 """Raised whenever the definition of a metric changes; results of another version do not compare."""
@@ -19,7 +21,7 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*$")]
 PluginName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 DistributionName = Annotated[str, Field(pattern=r"^(file:)?[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
-Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$")]
+Version = Annotated[str, Field(pattern=rf"^{VERSION}$")]
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
 """A line of text without control characters."""
 Command = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from peerwatt.errors import told
 
 
 class Sink(Protocol):
     """Receives the events of one run, in the process that executes it.
 
-    A dataclass whose fields are its options. Every run gets an instance of its own. What it is
+    A dataclass whose fields are its options. Every run gets an instance of its own, made before
+    anything runs: if making it fails, the command ends there. It never fails a run once it began:
+    whatever a method raises is noted in the record, and the sink is told nothing more. What it is
     handed are copies: nothing it does to them changes the run.
     """
 
@@ -43,28 +47,22 @@ class GuardedSink:
 
     def start(self, run: Mapping[str, Any]) -> None:
         """See `Sink.start`."""
-        if self._sink is not None:
-            self._call("start", self._sink.start, run)
+        self._tell("start", run)
 
     def log(self, row: Mapping[str, float | None]) -> None:
         """See `Sink.log`."""
-        if self._sink is not None:
-            self._call("log", self._sink.log, row)
+        self._tell("log", row)
 
     def finish(self, result: Mapping[str, Any] | None) -> None:
         """See `Sink.finish`."""
-        if self._sink is not None:
-            self._call("finish", self._sink.finish, result)
+        self._tell("finish", result)
 
-    def _call(self, event: str, function: Callable[[Any], None], content: object) -> None:
+    def _tell(self, event: Literal["start", "log", "finish"], content: object) -> None:
+        if self._sink is None:
+            return
         try:
-            function(copy.deepcopy(content))
+            getattr(self._sink, event)(copy.deepcopy(content))
         except (Exception, SystemExit) as error:
             self._sink = None
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            printable = "".join(c if c.isprintable() else "?" for c in text)
-            self.notes.append(
-                f"sink {self._name!r} failed in {event} and was left out from there: {printable}"[
-                    :1000
-                ]
-            )
+            note = f"sink {self._name!r} failed in {event} and was left out from there: "
+            self.notes.append((note + told(error))[:1000])

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from peerwatt.community import Task
 from peerwatt.env import Step, VectorMarket
 from peerwatt.env.records import slot_batch
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation import Evaluator, Policy
 from peerwatt.fairness import Critic, Shaping
 from peerwatt.market import CompiledMechanism, Mechanism
@@ -56,6 +57,12 @@ class ShapedMarket(VectorMarket):
         if not any(self._shaping.coefficients(progress)):
             return step
         scores = self._critic.score(slot_batch(self.task, self.tables.ticks, step.slot))
+        if [np.shape(score) for score in scores] != [(self.num_envs,)] * len(SCORES):
+            raise PeerWattError(
+                f"critic {type(self._critic).__name__!r}: score returns {shown(repr(scores), 80)}, "
+                f"expected FairnessScores of four arrays [{self.num_envs}]; `peerwatt plugins "
+                "doctor` tells more."
+            )
         net = (step.slot.pv - step.slot.load).reshape(self.num_envs, self.num_agents)
         bonus = self._shaping.bonus(scores, net > 0, net < 0, progress)
         return step._replace(reward=step.reward + bonus)
