@@ -2,6 +2,8 @@
 
 import dataclasses
 import pickle
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -54,6 +56,26 @@ def boasts(order, level, ticks, arrival, parameters, traded, payment, scratch):
     return 5, 5, 5
 
 
+def flatters(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    """Nobody is paid, and everybody is told to have traded at the middle."""
+    left = min(order[order > 0].sum(), -order[order < 0].sum())
+    volume = left
+    for sign in (1, -1):
+        rest = left
+        for i in range(order.size):
+            if sign * order[i] >= 0:
+                q = min(sign * order[i], rest)
+                rest -= q
+                traded[i] = sign * q
+                payment[i] = 0
+    return volume, volume * ticks[ticks.size // 2], volume * ticks[ticks.size // 2] ** 2
+
+
+def adds_up(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    parameters[0] += 1
+    return nothing(order, level, ticks, arrival, parameters, traded, payment, scratch)
+
+
 def raises(order, level, ticks, arrival, parameters, traded, payment, scratch):
     traded[:] = 0
     payment[:] = 0
@@ -103,7 +125,7 @@ def test_the_inlined_double_auction_and_the_one_called_by_its_address_are_the_sa
             assert all((x == y).all() for x, y in zip(a.slot, b.slot, strict=True))
 
 
-@pytest.mark.parametrize("rule", [too_much, from_nowhere, boasts])
+@pytest.mark.parametrize("rule", [too_much, from_nowhere, boasts, flatters])
 def test_energy_from_nowhere_is_refused_in_the_kernel(rule):
     market = VectorMarket(load_task("pilot-v1"), 4, seed=5, mechanism=mechanism(rule))
     market.reset()
@@ -128,11 +150,12 @@ def test_an_exception_in_a_mechanism_is_told_and_the_market_wants_a_reset():
     ("clear", "says"),
     [
         (rewrites_orders, "cannot compile.*[Rr]ead-?only|cannot compile.*readonly|modify"),
+        (adds_up, "cannot compile"),
         (returns_floats, "expected three int64"),
         (too_few, "must take"),
         (unknown_name, "cannot compile"),
     ],
-    ids=["rewrites orders", "floats", "too few arguments", "unknown name"],
+    ids=["rewrites orders", "rewrites parameters", "floats", "too few arguments", "unknown name"],
 )
 def test_what_cannot_be_a_mechanism_is_told_before_anything_runs(clear, says):
     with pytest.raises(PeerWattError, match=says):
@@ -156,6 +179,50 @@ def test_flags_of_a_stranger_are_not_taken_over():
     compiled = compile_mechanism(mechanism(njit(parallel=True, fastmath=True)(nothing)))
     assert not compiled.function.targetoptions.get("parallel")
     assert all((step.slot.traded == 0).all() for step in play(compiled, 4))
+
+
+HELPED = """
+import helping
+from helping import fee
+
+def clear(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    traded[:] = 0
+    payment[:] = 0
+    scratch[0] = {fee}(7)
+    return 0, 0, 0
+"""
+REPORT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import dataclasses, numpy as np, helped
+from peerwatt.market import clear, compile_mechanism
+from typing import ClassVar
+
+@dataclasses.dataclass(frozen=True)
+class Helped:
+    properties: ClassVar = frozenset()
+    clear = staticmethod(helped.clear)
+    def parameters(self):
+        return ()
+
+arrays = [np.array([[1, -1]]), np.array([[0, 1]]), np.array([[8, 30]]), np.array([[0, 1]])]
+rule = compile_mechanism(Helped())
+scratch = np.zeros(300, np.int64)
+rule.function(*(a[0] for a in arrays), np.zeros(0), np.zeros(2, int), np.zeros(2, int), scratch)
+print(scratch[0])
+"""
+
+
+@pytest.mark.parametrize("fee", ["fee", "helping.fee"])
+def test_an_edited_helper_of_a_stranger_is_never_stale(tmp_path, fee):
+    (tmp_path / "helped.py").write_text(HELPED.format(fee=fee))
+    told = []
+    for factor in (1, 100):
+        helper = f"from numba import njit\n\n@njit\ndef fee(q):\n    return q * {factor}\n"
+        (tmp_path / "helping.py").write_text(helper)
+        words = [sys.executable, "-c", REPORT, str(tmp_path)]
+        told.append(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert told == ["7\n", "700\n"]
 
 
 def test_a_pickled_mechanism_is_compiled_where_it_arrives():

@@ -15,7 +15,6 @@ from peerwatt.plugins import loader, template
 from peerwatt.runs import TrainingRun
 from peerwatt.testing import examine
 
-KINDS = ("algorithm", "critic", "task", "mechanism", "sink")
 ROOT = Path(__file__).parents[2]
 
 
@@ -82,7 +81,7 @@ def test_the_learner_beats_zero_intelligence(use):
     assert Evaluator(task, "validation")(policy, 1).welfare > 0.85
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", loader.PLUGIN_KINDS)
 def test_what_is_written_is_tidy(tmp_path, kind):
     written = template.write_plugin(f"new-{kind}", kind, tmp_path)
     for file in written.files:

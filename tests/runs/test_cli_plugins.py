@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from peerwatt.cli import plugins
 from peerwatt.cli.main import main
 from peerwatt.plugins import loader
 
@@ -58,6 +59,17 @@ def test_list_of_one_kind(cli):
     assert cli("plugins", "list", "--kind", "critic", "--check")[0] == 0
 
 
+def test_checking_leaves_what_is_registered_alone(cli, tmp_path, monkeypatch):
+    cli("plugins", "new", "my-critic", "--kind", "critic")
+    file = tmp_path / "my-critic" / "my_critic.py"
+    file.write_text(file.read_text().replace("<= self.weight <=", "< self.weight < 0 <"))
+    cli("plugins", "list", "--plugin", file)
+    monkeypatch.setattr(loader.registry, "cache_clear", lambda: None)
+    code, out, _ = cli("plugins", "list", "--check")
+    assert code == 1 and "weight 0.5 must lie in 0..1" in out and " warning" in out
+    assert loader.registry().problems == []
+
+
 def test_new_says_what_was_written_and_what_to_do_next(cli, tmp_path):
     code, out, _ = cli("plugins", "new", "my-critic", "--kind", "critic", "--folder", "sub")
     assert code == 2
@@ -93,12 +105,26 @@ def test_doctor_names_the_broken_law_and_the_mend(cli, tmp_path):
 def test_doctor_takes_the_options_of_the_plugin(cli, tmp_path):
     cli("plugins", "new", "my-critic", "--kind", "critic")
     words = ("plugins", "doctor", "my-critic", "--plugin", tmp_path / "my-critic" / "my_critic.py")
-    code, out, _ = cli(*words, "--critic.weight", "0.25")
-    assert code == 0
-    code, out, _ = cli(*words, "--critic.weight=7")
-    assert code == 1 and "weight 7.0 must lie in 0..1" in " ".join(out.split())
-    code, out, _ = cli(*words, "--critic.wight", "1")
-    assert code == 1 and "did you mean 'weight'?" in " ".join(out.split())
+    assert cli(*words, "--critic.weight", "0.25")[0] == 0
+    code, _, err = cli(*words, "--critic.weight=7")
+    assert code == 2 and "weight 7.0 must lie in 0..1" in err
+    code, _, err = cli(*words, "--critic.wight", "1")
+    assert code == 2 and "--critic.weight" in err
+
+
+def test_doctor_reads_options_as_run_does(cli, monkeypatch):
+    """Several values, switches, and one set of options for each plugin of the kind."""
+    seen = []
+    monkeypatch.setattr(
+        plugins,
+        "_examine",
+        lambda patient, budget, options, console: seen.append((patient, options)) or True,
+    )
+    words = "--algorithm.hidden 8 8 --algorithm.no-anneal --algorithm.gamma 0.9"
+    assert cli("plugins", "doctor", "ippo", *words.split())[0] == 0
+    ((patient, options),) = seen
+    assert patient.full_name == "peerwatt:ippo"
+    assert options == {"hidden": (8, 8), "anneal": False, "gamma": 0.9}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +134,11 @@ def test_doctor_takes_the_options_of_the_plugin(cli, tmp_path):
         ("doctor rul", "unknown plugin 'rul': did you mean 'rule'?"),
         ("doctor csv --kind critic", "unknown critic 'csv'"),
         ("doctor csv --whatever", "does not know '--whatever'"),
-        ("doctor csv --sink.folder", "--sink.folder needs a value"),
+        ("doctor csv --sink x", "does not know '--sink'"),
+        ("doctor csv x --sink.folder y", "does not know 'x'"),
+        ("doctor csv --critic.weight 1", "--critic.weight: 'csv' is no critic"),
+        ("doctor pilot-v1 --task.size 1", "--task.size: a task has no options"),
+        ("doctor call --mechanism.theta 7", "theta 7.0 of mechanism 'call' must lie in 0..1"),
         ("doctor zi-c --budget lots", "--budget 'lots'"),
         ("list --jsn", "unknown '--jsn'"),
         ("list --kind critics", "invalid choice: 'critics'"),

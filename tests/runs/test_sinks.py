@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from peerwatt.errors import PeerWattError
+from peerwatt.plugins.loader import FILES, registry
 from peerwatt.runs.config import RunConfig, resolve
 from peerwatt.runs.execute import execute
 from peerwatt.runs.sinks import GuardedSink
@@ -124,6 +126,47 @@ def test_nothing_that_a_sink_does_to_its_copies_changes_the_run(run):
                 content[key] = None
 
     assert content(run(Spoiling())) == content(run(None))
+
+
+def test_a_sink_without_a_method_never_fails_a_run_and_is_told(run):
+    class Deaf(Recording):
+        log = property()
+
+    plain = content(run(None))
+    sink = Deaf()
+    folder = run(sink)
+    assert content(folder) == plain
+    (note,) = read_result(folder).notes
+    assert "failed in log and was left out from there: AttributeError" in note
+    assert [name for name, _ in sink.told] == ["start"]
+
+
+LOCKED = """
+from dataclasses import dataclass
+from peerwatt.plugins import SinkSpec, hookimpl
+
+@hookimpl
+def peerwatt_sinks():
+    return [SinkSpec(name="locked", factory="locked_sink:Locked", summary="x")]
+
+@dataclass
+class Locked:
+    def __post_init__(self):
+        raise OSError("no key")
+"""
+
+
+def test_a_sink_that_cannot_be_made_ends_the_command_before_anything_runs(tmp_path, monkeypatch):
+    file = tmp_path / "locked_sink.py"
+    file.write_text(LOCKED)
+    monkeypatch.setenv(FILES, str(file))
+    registry.cache_clear()
+    try:
+        with pytest.raises(PeerWattError, match=r"sink 'locked' .*OSError: no key"):
+            resolve(RunConfig(task="pilot-v1", algorithm="zi-c", sink="locked"))
+    finally:
+        registry.cache_clear()
+        sys.modules.pop("locked_sink", None)
 
 
 def test_no_sink_at_all():

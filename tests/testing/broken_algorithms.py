@@ -388,7 +388,7 @@ class Pickled(Policy):
 
 @registered(
     "files",
-    "save writes policy.pkl: only policy.json and files such as policy.safetensors",
+    "what no entry may hold: policy.pkl: does not belong here",
     policy="Pickled",
 )
 @dataclass(frozen=True)
@@ -411,7 +411,7 @@ class Disguised(Policy):
         return policy
 
 
-@registered("files", "policy.safetensors, which is no valid file of its kind", policy="Disguised")
+@registered("files", "policy.safetensors: is no safetensors file", policy="Disguised")
 @dataclass(frozen=True)
 class DisguisesPickles(Good):
     policy = Disguised
@@ -422,9 +422,7 @@ class Infinite(Policy):
         return {**super().content(), "loss": float("nan")}
 
 
-@registered(
-    "files", "policy.json, which is no valid file of its kind (NaN is not JSON)", policy="Infinite"
-)
+@registered("files", "policy.json: holds NaN, which is no number of JSON", policy="Infinite")
 @dataclass(frozen=True)
 class WritesNaN(Good):
     policy = Infinite
@@ -435,10 +433,102 @@ class Large(Policy):
         return {**super().content(), "buffer": "0" * 5_000_000}
 
 
-@registered("files", "bytes: save what act reads only", policy="Large")
+@registered("files", "bytes are more than it may have (5,000,000); make it", policy="Large")
 @dataclass(frozen=True)
 class SavesItsBuffer(Good):
     policy = Large
+
+
+class Stateful(Policy):
+    def content(self):
+        state = np.random.default_rng(0).bit_generator.state["state"]
+        return {**super().content(), "generator": state}
+
+
+@registered("files", "policy.json: holds a number of 38 characters", policy="Stateful")
+@dataclass(frozen=True)
+class SavesItsGenerator(Good):
+    policy = Stateful
+
+
+class WithTensors(Policy):
+    dtype, shape, size = "F32", [2, 0], 0
+
+    def save(self, folder):
+        super().save(folder)
+        tensor = {"dtype": self.dtype, "shape": self.shape, "data_offsets": [0, self.size]}
+        header = json.dumps({"w": tensor}).encode()
+        raw = len(header).to_bytes(8, "little") + header + bytes(self.size)
+        (folder / "policy.safetensors").write_bytes(raw)
+
+    @classmethod
+    def load(cls, folder):
+        policy = super().load(folder)
+        try:
+            raw = (folder / "policy.safetensors").read_bytes()
+            (stop,) = [
+                t["data_offsets"][1] for t in json.loads(raw[8 : len(raw) - cls.size]).values()
+            ]
+            assert stop == cls.size
+        except (OSError, ValueError, AssertionError):
+            raise PeerWattError("no tensors") from None
+        return policy
+
+
+@registered("files", "tensor 'w': must have a shape of at most 8 positive", policy="WithTensors")
+@dataclass(frozen=True)
+class SavesAnEmptyTensor(Good):
+    policy = WithTensors
+
+
+class OddTensors(WithTensors):
+    dtype, shape, size = "F8_E4M3", [4], 4
+
+
+@registered("files", "tensor 'w': has a dtype that is not allowed", policy="OddTensors")
+@dataclass(frozen=True)
+class SavesOddTensors(Good):
+    policy = OddTensors
+
+
+class Scattered(Policy):
+    def save(self, folder):
+        super().save(folder)
+        for home in range(8):
+            (folder / f"home-{home}.json").write_text("{}\n")
+
+    @classmethod
+    def load(cls, folder):
+        policy = super().load(folder)
+        for home in range(8):
+            file = folder / f"home-{home}.json"
+            if not file.exists() or file.read_text() != "{}\n":
+                raise PeerWattError(f"no {file.name}")
+        return policy
+
+
+@registered("files", "save writes 9 files for 2 households", policy="Scattered")
+@dataclass(frozen=True)
+class SavesNineFiles(Good):
+    policy = Scattered
+
+
+class Misnamed(Policy):
+    def save(self, folder):
+        (folder / "entry.json").write_text(json.dumps(self.content()))
+
+    @classmethod
+    def load(cls, folder):
+        if not (folder / "entry.json").exists():
+            raise PeerWattError("no entry.json")
+        (folder / "entry.json").rename(folder / "policy.json")
+        return super().load(folder)
+
+
+@registered("files", "save writes entry.json, which has another meaning", policy="Misnamed")
+@dataclass(frozen=True)
+class SavesAnEntry(Good):
+    policy = Misnamed
 
 
 class Silent(Policy):

@@ -180,6 +180,20 @@ class EatsOrders(Good):
         return good_moments(order, level, ticks, arrival, traded, payment)
 
 
+@registered("inputs", "clear writes to parameters, which it may only read")
+@dataclass(frozen=True)
+class KeepsAMemory(Good):
+    share: float = 0.5
+
+    def parameters(self):
+        return (self.share,)
+
+    @staticmethod
+    def clear(order, level, ticks, arrival, parameters, traded, payment, scratch):
+        parameters[0] += 1.0
+        return good_moments(order, level, ticks, arrival, traded, payment)
+
+
 def rolls_dice(order, level, ticks, arrival, parameters, traded, payment, scratch):
     price = ticks[0] + np.random.randint(0, ticks[ticks.size - 1] - ticks[0])
     return serve(order, level, ticks, arrival, traded, payment, price, price)

@@ -1,6 +1,7 @@
 """The suite of mechanisms: what comes with PeerWatt passes, and each law catches its breach."""
 
 import builtins
+import sys
 
 import broken_mechanisms
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 
 from peerwatt.errors import PeerWattError
 from peerwatt.market.kernels import double_auction
-from peerwatt.plugins.loader import registry
+from peerwatt.market.mechanism import compile_mechanism
+from peerwatt.plugins.loader import FILES, load_mechanism, registry
 from peerwatt.testing import examine, suite
 from peerwatt.testing.books import book, sample
 from peerwatt.testing.frame import Violation
 from peerwatt.testing.interpreted import Guarded, interpreted, run_python
+from peerwatt.testing.mechanism import run_compiled
 
 OWN = [n for n, r in registry()["mechanism"].items() if r.distribution == "peerwatt"]
 BROKEN = [(law, says, spec.name) for law, says, spec in broken_mechanisms.REGISTERED]
@@ -48,6 +51,55 @@ def test_every_law_has_its_breach():
     common = {"spec", "options", "listing"}  # see test_algorithm_suite.py and test_frame.py
     laws = {check.name for check in suite("mechanism")}
     assert {law for law, *_ in BROKEN if law} | common == laws
+
+
+RULE = """
+from dataclasses import dataclass
+from stale_number import NUMBER
+from peerwatt.plugins import MechanismSpec, hookimpl
+from peerwatt_mechanisms.call import CallAuction
+
+@hookimpl
+def peerwatt_mechanisms():
+    return [MechanismSpec(name="stale", factory="stale_rule:Stale", summary="x")]
+
+@dataclass(frozen=True)
+class Stale(CallAuction):
+    @staticmethod
+    def clear(order, level, ticks, arrival, parameters, traded, payment, scratch):
+        traded[:] = 0
+        payment[:] = 0
+        none = traded.sum()
+        return none + NUMBER, none, none
+"""
+
+
+def test_what_numba_keeps_on_disk_does_not_count(tmp_path, monkeypatch):
+    """numba does not notice that a constant changed in another file: only what is run counts."""
+    file = tmp_path / "stale_rule.py"
+    file.write_text(RULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(FILES, str(file))
+
+    def write(number):
+        for module in ("stale_rule", "stale_number"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        (tmp_path / "stale_number.py").write_text(f"NUMBER = {number}  {'#' * number}\n")
+        registry.cache_clear()
+
+    def returned():
+        rule = compile_mechanism(load_mechanism("stale"))
+        return run_compiled(rule, book([5, -5], [0, 1], [10, 20])).moments
+
+    write(0)
+    assert returned() == (0, 0, 0)
+    write(1)
+    assert returned() == (0, 0, 0)  # what numba kept
+    write(1)
+    found = {f.check.name: f for f in examine("mechanism", "stale")}
+    assert found["compiled"].passed
+    assert "the volume returned is 1" in found["moments"].problem
+    registry.cache_clear()
 
 
 def test_counterexamples_are_small(problems):
@@ -114,8 +166,6 @@ def test_compiled_functions_are_interpreted_wherever_they_are():
 
 
 def test_a_missing_hypothesis_is_told_with_the_mend(monkeypatch):
-    import sys
-
     real = builtins.__import__
 
     def absent(name, *arguments, **named):

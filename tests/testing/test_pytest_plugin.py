@@ -84,7 +84,7 @@ def test_options_and_budget_are_arguments_of_the_marker(run, pytester):
     ("author", "says"),
     [
         ({"name": "rul"}, "*unknown critic 'rul': did you mean 'rule'*"),
-        ({"kind": "critics"}, "*there is no suite for 'critics': expected one of algorithm*"),
+        ({"kind": "critics"}, "*there is no suite for 'critics': expected one of task, algorithm*"),
         ({"more": ", option={}"}, "*wrong marker (*unexpected keyword argument 'option')*"),
         ({"more": ', plugin_file="absent.py"'}, "*absent.py cannot be read*"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -11,9 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from peerwatt.cli.listing import KINDS
 from peerwatt.errors import PeerWattError, unknown_name
-from peerwatt.plugins.loader import HOOKS, Kind, Plugin, Registered, Status, build, registry
+from peerwatt.plugins.loader import (
+    HOOKS,
+    PLUGIN_KINDS,
+    Kind,
+    Plugin,
+    Registered,
+    Status,
+    build,
+    registry,
+)
 from peerwatt.plugins.specs import API_VERSION
 
 if TYPE_CHECKING:
@@ -56,13 +65,13 @@ def run(arguments: list[str]) -> None:
         "doctor",
         help="hold a plugin to the laws of its kind",
         description="Run the conformance suite on a plugin and say in a sentence what to mend. "
-        "Options of the plugin are given as in `peerwatt run`: --algorithm.gamma 0.9. Exit code 1 "
-        "if a law is broken.",
+        "Options of the plugin are given as in `peerwatt run`, after its name: --algorithm.gamma "
+        "0.9. Exit code 1 if a law is broken.",
     )
     doctor.add_argument(
         "name", help='name of a plugin, "distribution:name", or a distribution for all it provides'
     )
-    doctor.add_argument("--kind", choices=KINDS, help="where several kinds have the name")
+    doctor.add_argument("--kind", choices=PLUGIN_KINDS, help="where several kinds have the name")
     doctor.add_argument("--budget", help="agent-steps of each training of an algorithm, as in 50k")
     new = commands.add_parser(
         "new",
@@ -70,12 +79,12 @@ def run(arguments: list[str]) -> None:
         description="Write a small, complete, tested package to start from.",
     )
     new.add_argument("name", help="name of the package and of the plugin, such as my-trader")
-    new.add_argument("--kind", choices=KINDS, required=True, help="what it provides")
+    new.add_argument("--kind", choices=PLUGIN_KINDS, required=True, help="what it provides")
     new.add_argument("--folder", type=Path, default=Path(), help="folder to write the package into")
 
     options, rest = parser.parse_known_args(arguments)
     if options.command == "doctor":
-        _doctor(options.name, options.kind, options.budget, _plugin_options(rest))
+        _doctor(options.name, options.kind, options.budget, _words_of_kinds(rest))
     elif rest:
         parser.error(f"unknown {rest[0]!r}")
     elif options.command == "new":
@@ -100,9 +109,13 @@ def _list(kind: Kind | None, as_json: bool, check: bool) -> None:
     ]
     missing: list[str] = []
     if check:
+        checked = []
         for plugin in plugins:
+            problems = list(plugin.problems)
             for problem, broken in _unusable(plugin, kind):
-                (plugin.problems if broken else missing).append(problem)
+                (problems if broken else missing).append(problem)
+            checked.append(dataclasses.replace(plugin, problems=problems))
+        plugins = checked
     if as_json:
         content = {
             "api": API_VERSION,
@@ -148,10 +161,10 @@ def _unusable(plugin: Plugin, kind: Kind | None) -> Iterator[tuple[str, bool]]:
                     registered.spec.load_policy()
             except PeerWattError as error:
                 absent = isinstance(error.__cause__, ModuleNotFoundError)
-                sentence = f"the {found} {str(error).rstrip('.')}"
+                sentence = str(error).rstrip(".")
+                if sentence.startswith(repr(name)):
+                    sentence = f"the {found} {sentence}"
                 yield sentence, not (absent and registered.spec.requires)
-            except Exception as error:  # from the stranger's own constructor
-                yield f"the {found} {name!r} cannot be made: {error!r}", True
 
 
 def _print_table(plugins: list[Plugin], missing: list[str]) -> None:
@@ -196,27 +209,22 @@ def _print_problem(console: Console, plugin: Plugin, problem: str) -> None:
     console.print(sentence, soft_wrap=not console.is_terminal)
 
 
-def _plugin_options(words: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the options by kind that --algorithm.gamma 0.9 and the like state.
+def _words_of_kinds(words: list[str]) -> dict[str, list[str]]:
+    """Return the words by kind that --algorithm.hidden 8 8 and the like state.
 
     Raises:
-        PeerWattError: a word is none of these.
+        PeerWattError: a word belongs to no option of a plugin.
     """
-    options: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-    rest = iter(words)
-    for word in rest:
-        key, given, value = word.partition("=")
-        kind, _, name = key.removeprefix("--").partition(".")
-        if not key.startswith("--") or kind not in options or not name:
+    found: dict[str, list[str]] = {}
+    kind = ""
+    for word in words:
+        if word.startswith("--"):
+            kind, dot, _ = word.removeprefix("--").partition(".")
+            kind = kind if dot else ""
+        if kind not in PLUGIN_KINDS:
             raise PeerWattError(f"peerwatt plugins doctor does not know {word!r}.")
-        text = value if given else next(rest, None)
-        if text is None:
-            raise PeerWattError(f"{key} needs a value, as in {key} 1.")
-        try:
-            options[kind][name.replace("-", "_")] = json.loads(text)
-        except ValueError:
-            options[kind][name.replace("-", "_")] = text
-    return options
+        found.setdefault(kind, []).append(word)
+    return found
 
 
 @dataclass(frozen=True)
@@ -237,7 +245,7 @@ def _patients(name: str, kind: Kind | None) -> tuple[list[_Patient], list[Plugin
     """
     patients = [
         _Patient(found, registered)
-        for found in KINDS
+        for found in PLUGIN_KINDS
         if kind in (None, found)
         for full, registered in registry().qualified[found].items()
         if name in (full, registered.spec.name, registered.distribution)
@@ -245,17 +253,34 @@ def _patients(name: str, kind: Kind | None) -> tuple[list[_Patient], list[Plugin
     owners = {name, *(patient.registered.distribution for patient in patients)}
     plugins = [plugin for plugin in registry().plugins if plugin.distribution in owners]
     if not patients and not plugins:
-        known = {item for found in KINDS for item in registry()[found]}
+        known = {item for found in PLUGIN_KINDS for item in registry()[found]}
         known |= {plugin.distribution for plugin in registry().plugins}
         raise unknown_name(f"{kind or 'plugin'}", name, known)
     return patients, plugins
 
 
-def _doctor(
-    name: str, kind: Kind | None, budget: str | None, options: dict[str, dict[str, Any]]
-) -> None:
+def _options(patient: _Patient, words: list[str]) -> dict[str, Any]:
+    """Return the options that `words` state, as `peerwatt run` reads them."""
+    if not words:
+        return {}
+    from peerwatt.cli.options import options_of, parse
+
+    kind = patient.kind
+    named = dataclasses.make_dataclass("Named", [(kind, str)], frozen=True)
+    line = [f"--{kind}", patient.full_name, *words]
+    _, parsed = parse(named, line, "peerwatt plugins doctor", "Options of the plugin.")
+    return dict(options_of(getattr(parsed, f"{kind}_options", None)))
+
+
+def _doctor(name: str, kind: Kind | None, budget: str | None, words: dict[str, list[str]]) -> None:
     """Examine all that `name` stands for, law by law; exit code 1 if one is broken."""
     patients, plugins = _patients(name, kind)
+    examined = {patient.kind for patient in patients}
+    for other in words:
+        if other not in examined or other == "task":
+            problem = "a task has no options" if other == "task" else f"{name!r} is no {other}"
+            raise PeerWattError(f"{words[other][0]}: {problem}.")
+    options = [_options(patient, words.get(patient.kind, [])) for patient in patients]
     steps = None
     if budget is not None:
         from peerwatt.cli.options import agent_steps
@@ -274,8 +299,8 @@ def _doctor(
             )
     if well and not patients:
         console.print(f"{name} provides nothing that has laws to obey.", markup=False)
-    for patient in patients:
-        well &= _examine(patient, steps, options[patient.kind], console)
+    for patient, given in zip(patients, options, strict=True):
+        well &= _examine(patient, steps, given, console)
     if not well:
         sys.exit(1)
 

@@ -356,7 +356,7 @@ def step_slots(
                 tables.ticks[grid : grid + U(price_levels)], arrival, parameters,
                 slot.traded[first:last], slot.payment[first:last], scratch,
             )  # fmt: skip
-            if not lawful(first, last, slot.order, slot.traded, volume):
+            if not lawful(first, last, slot.order, slot.traded, slot.payment, volume, value):
                 return UNLAWFUL
         slot.moments[U(3) * b] = volume
         slot.moments[U(3) * b + U(1)] = value

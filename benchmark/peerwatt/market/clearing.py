@@ -51,8 +51,8 @@ def unlawful(rule: CompiledMechanism) -> str:
     """Return the sentence about a mechanism whose outcome is no clearing."""
     return (
         f"mechanism {rule.name!r} let a household trade more than it ordered, or on the other "
-        "side, or bought and sold energy differ, or its volume is not what was sold; "
-        "`peerwatt plugins doctor` finds out when."
+        "side, or bought and sold energy differ, or the volume or value that it returned is not "
+        "what was traded and paid; `peerwatt plugins doctor` finds out when."
     )
 
 

@@ -148,21 +148,24 @@ def double_auction(order, level, ticks, arrival, parameters, traded, payment, sc
 
 
 @inlined
-def lawful(first, last, order, traded, volume):
+def lawful(first, last, order, traded, payment, volume, value):
     """Return whether what a mechanism wrote is a clearing at all: no energy from nowhere.
 
-    That payments fit its declared properties is for the conformance suite.
+    And whether the prices that it tells, by which it is scored, are those that were paid. That
+    payments fit its declared properties is for the conformance suite.
     """
     balance = np.int64(0)
     sold = np.int64(0)
+    money = np.int64(0)
     bad = False
     for i in range(first, last):
         q = traded[i]
         balance += q
         sold += max(q, 0)
+        money += payment[i] if q > 0 else (-payment[i] if q < 0 else 0)
         bad |= q > max(order[i], 0)
         bad |= q < min(order[i], 0)
-    return not bad and balance == 0 and sold == volume
+    return not bad and balance == 0 and sold == volume and money // 2 == value
 
 
 @jit
@@ -200,7 +203,7 @@ def clear_batch(
                 ticks[b * levels : (b + 1) * levels], arrival[first:last], parameters,
                 traded[first:last], payment[first:last], scratch,
             )  # fmt: skip
-            if not lawful(first, last, order, traded, volume):
+            if not lawful(first, last, order, traded, payment, volume, value):
                 return b
             moments[3 * b] = volume
             moments[3 * b + 1] = value

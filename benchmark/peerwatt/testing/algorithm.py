@@ -5,8 +5,6 @@ N = 2 and N = 20 households, with and without storage, each with an action space
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,14 @@ from peerwatt.env import Scenarios, VectorMarket, evaluation_scenarios
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import Shaping, score_slots
 from peerwatt.runs.training import ShapedMarket, TrainingRun
+from peerwatt.submissions.guards import (
+    ENTRY_LEVEL,
+    MAX_BYTES,
+    MAX_POLICY_FILES,
+    check_safetensors,
+    names_in,
+    parse_object,
+)
 from peerwatt.testing import generators
 from peerwatt.testing.communities import SIZES, Size, community
 from peerwatt.testing.frame import Check, NotApplicable, Subject, Violation, during
@@ -29,10 +35,6 @@ from peerwatt.testing.frame import Check, NotApplicable, Subject, Violation, dur
 BUDGET_PER_HOUSEHOLD = 4000
 """Agent-steps per household that an algorithm is given if no budget is named."""
 
-MAX_FILE_BYTES = 5_000_000
-"""What a file of a policy of 20 households may take; submissions take no larger ones."""
-
-_FILE = re.compile(r"policy\.json|[a-z0-9][a-z0-9_-]{0,39}\.safetensors")
 _HEADS = ("price level", "quantity", "battery level")
 _SOURCE = "draw from the generator that you are handed only, and seed torch from it"
 
@@ -317,43 +319,34 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 def _check_files(examined: Subject) -> None:
     for size, _, trained in _each(examined):
+        names = trained.files
         examined.require(
-            trained.files, f"save writes nothing for {size.title}: write at least policy.json."
+            names, f"save writes nothing for {size.title}: write at least policy.json."
         )
-        for name, content in trained.files.items():
-            examined.require(
-                _FILE.fullmatch(name),
-                f"save writes {name}: only policy.json and files such as policy.safetensors are "
-                "accepted, never a pickle.",
-            )
-            examined.require(
-                len(content) <= MAX_FILE_BYTES,
-                f"{name} of the policy of {size.title} takes {len(content):,} bytes: save what act "
-                f"reads only, in at most {MAX_FILE_BYTES:,} a file.",
-            )
-            parse = _read_json if name.endswith(".json") else _read_safetensors
+        taken = sorted(set(MAX_BYTES) & set(names))
+        examined.require(
+            not taken,
+            f"save writes {', '.join(taken)}, which has another meaning: write policy.json.",
+        )
+        examined.require(
+            len(names) <= MAX_POLICY_FILES,
+            f"save writes {len(names)} files for {size.title}, an entry takes at most "
+            f"{MAX_POLICY_FILES}: put all tensors into one.",
+        )
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            _write(folder, names)
             try:
-                parse(content)
-            except (ValueError, RecursionError) as error:
+                names_in(folder, ENTRY_LEVEL + 1)
+                for name, content in names.items():
+                    check = check_safetensors if name.endswith(".safetensors") else parse_object
+                    check(content, Path(name))
+            except PeerWattError as error:
+                sentence = str(error).replace(f"{folder}/", "")
                 raise Violation(
-                    f"{examined.title}: save writes {name}, which is no valid file of its kind "
-                    f"({error}): write plain JSON without NaN, tensors with safetensors."
+                    f"{examined.title}: save writes for {size.title} what no entry may hold: "
+                    f"{sentence}"
                 ) from None
-
-
-def _read_json(content: bytes) -> None:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
-
-    if not isinstance(json.loads(content, parse_constant=refuse), dict):
-        raise ValueError("expected an object")
-
-
-def _read_safetensors(content: bytes) -> None:
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 + length:
-        raise ValueError("its header is cut off")
-    _read_json(content[8 : 8 + length])
 
 
 def _check_damaged(examined: Subject) -> None:

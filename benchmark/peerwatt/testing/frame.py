@@ -17,11 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from peerwatt.errors import PeerWattError
-from peerwatt.plugins.loader import Kind, Registered, build, find, registry
+from peerwatt.errors import PeerWattError, told
+from peerwatt.plugins.loader import (
+    FILE_PREFIX,
+    PLUGIN_KINDS,
+    Kind,
+    Registered,
+    build,
+    find,
+    registry,
+)
 from peerwatt.plugins.specs import PROJECT
 
-KINDS: tuple[Kind, ...] = ("algorithm", "critic", "task", "mechanism", "sink")
+KINDS = PLUGIN_KINDS
 """Kinds of plugins that have a suite, each in the module of that name beside this one."""
 
 HEAVY = ("torch", "litellm", "numba", "matplotlib", "wandb", "ray", "pandas")
@@ -221,9 +229,7 @@ def _unexpected(error: BaseException, examined: Subject) -> str:
         if name.partition(".")[0] == package:
             place = f" at {Path(code.co_filename).name}:{trace.tb_lineno}, in {code.co_name}"
         trace = trace.tb_next
-    text = " ".join(str(error).split())[:500]
-    told = f"{type(error).__name__}{': ' if text else ''}{text}"
-    return f"{examined.title}{_circumstances(error)}: {told}{place}."
+    return f"{examined.title}{_circumstances(error)}: {told(error)[:500]}{place}."
 
 
 def _check_spec(examined: Subject) -> None:
@@ -279,7 +285,7 @@ def _check_options(examined: Subject) -> None:
     except (Exception, SystemExit) as error:
         raise Violation(
             f"{examined.title}: no command line can be made from {examined.spec.factory} "
-            f"({' '.join(str(error).split())[:300]}): annotate every field with a type such as "
+            f"({told(error)[:300]}): annotate every field with a type such as "
             "int, float, bool, str or tuple[int, ...]."
         ) from None
     examined.make()
@@ -296,7 +302,7 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
 
 def _check_light(examined: Subject) -> None:
     """Every command imports the modules with the hooks, so that must cost nothing."""
-    if examined.plugin.distribution.startswith("file:"):
+    if examined.plugin.distribution.startswith(FILE_PREFIX):
         raise NotApplicable("a single file is loaded only when it is named")
     module = _hook_module(examined)
     arguments = json.dumps([sys.path, module, HEAVY])

@@ -11,6 +11,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
 
+from peerwatt.errors import told
 from peerwatt.market.mechanism import SCRATCH, SCRATCH_PER_HOUSEHOLD
 from peerwatt.testing.books import Book, Ints, Outcome
 from peerwatt.testing.frame import Violation
@@ -136,9 +137,7 @@ def run_python(
     except Violation as breach:
         raise type(breach)(f"{breach} (book: {found})") from None
     except Exception as error:
-        raise Violation(
-            f"clear, run by Python, raises {type(error).__name__}: {error} (book: {found})"
-        ) from error
+        raise Violation(f"clear, run by Python, raises {told(error)} (book: {found})") from error
     return outcome(arrays["traded"], arrays["payment"], returned, found)
 
 

@@ -12,10 +12,14 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from unittest import mock
 
 import numpy as np
+from numba.core.caching import FunctionCache
 
+from peerwatt.errors import told
 from peerwatt.market.mechanism import (
+    BOOK,
     IMPLIED,
     SCRATCH,
     SCRATCH_PER_HOUSEHOLD,
@@ -177,22 +181,29 @@ def run_compiled(rule: CompiledMechanism, found: Book) -> Outcome:
     """Clear a book with the compiled function, without the kernel's own checks."""
     n = len(found.order)
     traded, payment = np.full(n, 7_777_777), np.full(n, -3)
-    inputs = [np.ascontiguousarray(row) for row in found]
+    inputs = [*(np.ascontiguousarray(row) for row in found), rule.parameters.copy()]
     for row in inputs:
         row.setflags(write=False)
     scratch = np.full(SCRATCH_PER_HOUSEHOLD * n + SCRATCH, -5_555_555)
     try:
-        returned = rule.function(*inputs, rule.parameters.copy(), traded, payment, scratch)
+        returned = rule.function(*inputs, traded, payment, scratch)
     except Exception as error:
-        raise Violation(f"clear raises {type(error).__name__}: {error} (book: {found})") from error
+        raise Violation(f"clear raises {told(error)} (book: {found})") from error
     return outcome(traded, payment, returned, found)
 
 
 def _compiled(examined: Subject) -> Callable[[Book], Outcome]:
-    """Return `run_compiled` of the mechanism."""
+    """Return `run_compiled` of the mechanism.
+
+    What numba finds on disk does not count: it does not notice that a constant or a function has
+    changed which is in another file than `clear`. This renews it.
+    """
 
     def make() -> Callable[[Book], Outcome]:
-        return partial(run_compiled, compile_mechanism(examined.make(), examined.spec.name))
+        with mock.patch.object(FunctionCache, "load_overload", lambda *_: None):
+            rule = compile_mechanism(examined.make(), examined.spec.name)
+            rule.function.compile(BOOK)  # the double auction is compiled on its first call
+        return partial(run_compiled, rule)
 
     return examined.once("compiled", make)
 
@@ -508,7 +519,10 @@ CHECKS = (
         _check_contract,
     ),
     Check(
-        "inputs", "clear leaves the orders that it reads alone.", _check_inputs, needs=("contract",)
+        "inputs",
+        "clear leaves the orders and parameters that it reads alone.",
+        _check_inputs,
+        needs=("contract",),
     ),
     Check("bounds", "clear stays within its arrays.", _check_bounds, needs=("contract", "inputs")),
     Check(

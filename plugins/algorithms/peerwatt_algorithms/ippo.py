@@ -272,6 +272,10 @@ class IPPOPolicy:
     ) -> NDArray[np.int64]:
         """Return actions [B, N, 3] for observations [B, N, F]."""
         batch, n, _ = observations.shape
+        if sum(self.nvec) != action_mask.shape[1]:  # the kernel would read past the mask
+            raise PeerWattError(
+                f"the policy acts in spaces of {list(self.nvec)}, which are not those of the task."
+            )
         output = self.network.forward(_by_household(observations))[-1].numpy()
         shape = (n, batch, len(self.nvec))
         uniforms = (
