@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peerwatt.errors import PeerWattError
-from peerwatt.runs.entries import Board, Entry, Run, boards_from, check_same_scenarios
+from peerwatt.runs.entries import Board, Entry, Run, boards_from
+from peerwatt.submissions.collection import read_results
 from peerwatt.submissions.entry import EntryRecord, Header
 from peerwatt.submissions.guards import ENTRY_FILE, LEDGER_FILE
 from peerwatt.submissions.ledger import Removed, Verified
-from peerwatt.submissions.validate import read_results
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,10 @@ def read_published(root: Path) -> tuple[list[Board], Published]:
         PeerWattError: the root itself cannot be read.
     """
     results = read_results(root)
-    problems = list(results.problems)
     records: dict[Path, EntryRecord] = {}
     outdated: list[Outdated] = []
     runs: list[Run] = []
-    first: dict[tuple[str, str], Run] = {}
-    for entry in sorted(results.entries, key=lambda entry: entry.header.created_utc):
+    for entry in sorted(results.entries, key=lambda entry: entry.header.created):
         header = entry.header
         successor = results.superseded.get(header.entry_id)
         if successor is not None:
@@ -66,13 +63,6 @@ def read_published(root: Path) -> tuple[list[Board], Published]:
         elif entry.record is None:
             outdated.append(Outdated(header, entry.outdated or ""))
         else:
-            task = (header.task.name, header.task.content_hash)
-            try:
-                for run in entry.runs:
-                    check_same_scenarios(run, first.setdefault(task, entry.runs[0]))
-            except PeerWattError as error:
-                problems.append(str(error))
-                continue
             records[entry.folder] = entry.record
             runs += entry.runs
     published = Published(
@@ -80,6 +70,6 @@ def read_published(root: Path) -> tuple[list[Board], Published]:
         results.ledger.verified,
         tuple(outdated),
         tuple(results.ledger.removed.values()),
-        tuple(problems),
+        tuple(results.problems),
     )
     return boards_from(runs), published

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def render(sections: Sequence[Section], published: Published) -> str:
             for result in row.entry.results
         ),
         default="",
+        key=datetime.fromisoformat,
     )
     return environment.get_template("index.html").render(
         style=Markup(style),

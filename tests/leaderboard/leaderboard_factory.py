@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from peerwatt.runs.result import (
     RunResult,
     TaskRecord,
     Timings,
+    configuration_hash,
 )
 
 HASH = "3f" * 32
@@ -26,7 +26,6 @@ def make_result(
     *,
     task: str = "pilot-v1",
     content_hash: str = HASH,
-    config_hash: str | None = None,
     mechanism: str = "cda",
     mechanism_options: dict[str, Any] | None = None,
     distribution: str = "peerwatt",
@@ -66,26 +65,27 @@ def make_result(
             "operator_revenue_grid": list(grid_cost),
             "volume_kwh": [1.5, 1.0],
         }
-    if config_hash is None:
-        parts = (algorithm, critic, mechanism, mechanism_options, distribution, version, budget)
-        config_hash = sha256(repr(parts).encode()).hexdigest()
-    return RunResult(
-        task=TaskRecord(name=task, content_hash=content_hash, households=n, slots=48),
-        mechanism=PluginRecord(
+    configuration: dict[str, Any] = {
+        "task": TaskRecord(name=task, content_hash=content_hash, households=n, slots=48),
+        "mechanism": PluginRecord(
             name=mechanism,
             distribution="peerwatt",
             version="0.1.0",
             options=mechanism_options or {},
         ),
-        algorithm=PluginRecord(
+        "algorithm": PluginRecord(
             name=algorithm, distribution=distribution, version=version, options=options or {}
         ),
-        critic=PluginRecord(name=critic, distribution="peerwatt", version="0.1.0"),
-        shaping={},
+        "critic": PluginRecord(name=critic, distribution="peerwatt", version="0.1.0"),
+        "shaping": {},
+        "budget": budget,
+        "validations": 10,
+    }
+    return RunResult(
+        **configuration,
+        config_hash=configuration_hash(**configuration),
         seed=seed,
-        budget=budget,
         agent_steps=budget if agent_steps is None else agent_steps,
-        config_hash=config_hash,
         households=households,
         test=EpisodeMetrics(
             episodes=len(grid_cost),

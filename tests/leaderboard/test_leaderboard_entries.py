@@ -1,6 +1,7 @@
 """Reading results: what is accepted, what is refused, and how entries are named."""
 
 import json
+from pathlib import Path
 
 import pytest
 from leaderboard_factory import make_result, write_result
@@ -8,7 +9,7 @@ from leaderboard_factory import make_result, write_result
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS
 from peerwatt.runs import store
-from peerwatt.runs.entries import read_boards, short_count
+from peerwatt.runs.entries import Run, boards_from, read_boards, short_count
 
 
 def labels(folder):
@@ -69,15 +70,25 @@ def test_labels_tell_distributions_and_versions_apart(tmp_path):
 
 
 def test_labels_fall_back_to_the_hash(tmp_path):
-    write_result(tmp_path, make_result("ippo", config_hash="a" * 64))
-    write_result(tmp_path, make_result("ippo", config_hash="b" * 64))
-    assert labels(tmp_path) == ["ippo #aaaaaa", "ippo #bbbbbb"]
+    one, other = (make_result("ippo", options={"gamma": gamma}) for gamma in (0.9, 0.99))
+    for result in (one, other):
+        write_result(tmp_path, result)
+    assert labels(tmp_path) == sorted(f"ippo #{r.config_hash[:6]}" for r in (one, other))
 
 
-def test_labels_stay_unique_when_the_short_hash_is_shared(tmp_path):
-    write_result(tmp_path / "a", make_result("ippo", config_hash="a" * 64))
-    write_result(tmp_path / "b", make_result("ippo", config_hash="a" * 32 + "b" * 32))
-    assert labels(tmp_path) == ["ippo", "ippo (2)"]
+def test_labels_stay_unique_when_the_short_hash_is_shared():
+    hashes = ("a" * 64, "a" * 32 + "b" * 32)
+    results = [make_result().model_copy(update={"config_hash": told}) for told in hashes]
+    runs = [Run(Path("result.json"), b"", result) for result in results]
+    (board,) = boards_from(runs)
+    assert [entry.label for entry in board.entries] == ["ippo", "ippo (2)"]
+
+
+def test_the_spelling_of_options_makes_no_board_of_its_own(tmp_path):
+    for options in ({}, {"theta": 0.5}, {"theta": "0.5"}):
+        write_result(tmp_path, make_result(mechanism="call", mechanism_options=options))
+    (board,) = read_boards(tmp_path)
+    assert len(board.entries) == 3
 
 
 def test_writes_in_progress_are_left_out(tmp_path):
@@ -161,6 +172,10 @@ def dearer(record, episode, cost, optimum):
         (lambda r: r["test"]["metrics"].update(wealth=[1.0, 1.0]), "test.metrics.wealth"),
         *((lambda r, name=name: score(r, name, 1.001), f"test.metrics.{name}.1") for name in UNIT),
         *((lambda r, name=name: score(r, name, -0.001), f"test.metrics.{name}.1") for name in UNIT),
+        (lambda r: r.update(config_hash="0" * 64), "config_hash"),
+        (lambda r: r["algorithm"].update(version="0.1.1"), "config_hash"),
+        (lambda r: r.update(validations=11), "config_hash"),
+        (lambda r: r.update(created_utc="2025-02-30T12:00:00Z"), "created_utc"),
         (lambda r: score(r, "feasible_kwh", -1.0), "test.metrics.feasible_kwh.1"),
         (lambda r: score(r, "volume_kwh", -1.0), "test.metrics.volume_kwh.1"),
     ],
@@ -234,6 +249,13 @@ def test_results_on_other_scenarios_do_not_compare(tmp_path):
     with pytest.raises(PeerWattError, match="other scenarios") as error:
         read_boards(tmp_path)
     assert str(path) in str(error.value)
+
+
+def test_bills_are_those_of_the_scenarios(tmp_path):
+    write_result(tmp_path, make_result("ippo"))
+    write_result(tmp_path, make_result("zi-c", grid_bills=[[5.0, 5.0], [11.0, 9.0]]))
+    with pytest.raises(PeerWattError, match=r"test\.grid_bills: evaluated on other scenarios"):
+        read_boards(tmp_path)
 
 
 def test_short_count():

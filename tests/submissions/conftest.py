@@ -72,35 +72,33 @@ def submit(capsys):
     return call
 
 
-WATCHED = {"on": False}
-SEEN: list[str] = []
 FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class")
 CHANGING = ("os.mkdir", "os.remove", "os.rename", "os.link", "os.symlink", "os.chmod", "shutil.")
 WRITING = 0o3 | 0o100  # O_WRONLY, O_RDWR and O_CREAT
 
 
-def _hook(event, arguments):
-    if not WATCHED["on"]:
-        return
-    opened_to_write = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
-    if event.startswith((*FORBIDDEN, *CHANGING, "socket.")) or opened_to_write:
-        SEEN.append(f"{event} {arguments}")
+class Watch:
+    """Fails if anything is executed, unpickled, connected to or written meanwhile."""
+
+    def __init__(self):
+        self.seen: list[str] | None = None
+        sys.addaudithook(self._hook)  # stays for good, and sees nothing outside of `with`
+
+    def _hook(self, event, arguments):
+        if self.seen is None:
+            return
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+        if event.startswith((*FORBIDDEN, *CHANGING, "socket.")) or writes:
+            self.seen.append(f"{event} {arguments}")
+
+    def __enter__(self):
+        self.seen = []
+
+    def __exit__(self, *_):
+        seen, self.seen = self.seen, None
+        assert seen == []
 
 
-sys.addaudithook(_hook)
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def watched():
-    """Fail if anything is executed, unpickled, connected to or written meanwhile."""
-
-    class Watch:
-        def __enter__(self):
-            SEEN.clear()
-            WATCHED["on"] = True
-
-        def __exit__(self, *_):
-            WATCHED["on"] = False
-            assert SEEN == []
-
     return Watch()

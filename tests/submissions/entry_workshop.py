@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from inspect import signature
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from peerwatt.runs.result import RunResult, configuration_hash
 from peerwatt.submissions.entry import entry_id
 
 
@@ -48,8 +52,16 @@ class Workshop:
     def seeds(self) -> list[Path]:
         return sorted(self.folder.glob("seed-*"))
 
-    def seal(self) -> None:
+    def _reconfigure(self) -> None:
+        """Make the hashes of the configuration true again; the last seed tells the entry's."""
+        told = [configure(seed / "result.json") for seed in self.seeds()]
+        if all(told):
+            self.edit(self.entry, lambda content: content.update(config_hash=told[-1]))
+
+    def seal(self, configuration: bool = True) -> None:
         """Make all hashes true again, and move the folder to where it belongs."""
+        if configuration:
+            self._reconfigure()
         content = json.loads(self.entry.read_text())
         files = {}
         for seed in self.seeds():
@@ -80,6 +92,20 @@ class Workshop:
             target.parent.mkdir(parents=True, exist_ok=True)
             self.folder.rename(target)
             self.folder = target
+
+
+def configure(file: Path) -> str | None:
+    """Make the hash of the configuration in a result true again, and return it."""
+    try:
+        result = RunResult.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    names = signature(configuration_hash).parameters
+    told = configuration_hash(**{name: getattr(result, name) for name in names})
+    if told != result.config_hash:
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps(record | {"config_hash": told}))
+    return told
 
 
 def _digest(file: Path) -> str:

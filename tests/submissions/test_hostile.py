@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -366,7 +368,7 @@ def result(name, change, fragment):
 
     def attack(w):
         w.edit(w.result(), change)
-        w.seal()
+        w.seal(configuration=name != "other_configuration")
 
     case(f"result.json: {fragment}", name)(attack)
 
@@ -395,9 +397,11 @@ result("revenue_of_another", metric("operator_revenue", 1.0), "test.metrics.oper
 result("more_steps_than_allowed", lambda r: r.update(agent_steps=2_001), "agent_steps")
 result("other_options", lambda r: r["algorithm"]["options"].update(gamma=0.5), "algorithm: does")
 result("other_budget", lambda r: r.update(budget=2_500), "budget: does not agree")
-result("other_configuration", lambda r: r.update(config_hash="0" * 64), "config_hash: does not")
+result(
+    "other_configuration", lambda r: r.update(config_hash="0" * 64), "config_hash: is not that of"
+)
 result("other_task", lambda r: r["task"].update(content_hash="0" * 64), "task: does not agree")
-result("other_shaping", lambda r: r["shaping"].update(ftg=9.0), "shaping: is not that of")
+result("other_shaping", lambda r: r["shaping"].update(ftg=9.0), "config_hash: does not")
 result("other_households", lambda r: r["households"].reverse(), "households: are not those of")
 result("shorter_episodes", lambda r: r["task"].update(slots=24), "households: are not those of")
 
@@ -498,6 +502,35 @@ told(
 )
 
 
+alike(
+    "options_left_out",
+    lambda c: c["mechanism"].update(name="call", options={}),
+    'mechanism.options: {} are recorded as {"theta": 0.5}',
+)
+alike(
+    "number_as_a_text_in_the_options",
+    lambda c: c["mechanism"].update(name="call", options={"theta": "0.5"}),
+    'mechanism.options: {"theta": "0.5"} are recorded as {"theta": 0.5}',
+)
+alike(
+    "options_that_the_critic_does_not_have",
+    lambda c: c["critic"].update(options={"a": 1}),
+    "critic.options: unknown option",
+)
+told("day_that_is_none", lambda c: c.update(created_utc="2025-02-30T00:00:00Z"), "created_utc")
+
+
+def pickle_as_policy(w):
+    (w.seed(0) / "policy.safetensors").write_bytes(pickle.dumps(Payload()))
+    w.seal()
+
+
+def a_stranger_s_algorithm(w):
+    w.edit_all(lambda c: c["algorithm"].update(distribution="mallory", version="1.0"))
+    w.edit_all(lambda c: c["mechanism"].update(name="x"))
+    w.seal()
+
+
 def test_there_are_enough():
     assert len(CASES) >= 40
     assert len({parameters.id for parameters in CASES}) == len(CASES)
@@ -528,6 +561,40 @@ def test_the_watch_sees_what_it_must(watched, tmp_path, monkeypatch, act):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AssertionError), watched:
         act()
+
+
+TRIPWIRE = """
+import pathlib
+pathlib.Path(__file__).with_name("tripped").touch()
+"""
+
+
+@pytest.mark.parametrize("attack", [pickle_as_policy, a_stranger_s_algorithm])
+def test_no_stranger_s_plugin_is_loaded_on_the_command_line(learner, tmp_path, attack):
+    attack(learner)
+    site = tmp_path / "site"
+    (site / "mallory-1.0.dist-info").mkdir(parents=True)
+    (site / "mallory.py").write_text(TRIPWIRE)
+    for name, text in (
+        ("METADATA", "Metadata-Version: 2.1\nName: mallory\nVersion: 1.0\n"),
+        ("entry_points.txt", "[peerwatt]\nmallory = mallory\n"),
+    ):
+        (site / "mallory-1.0.dist-info" / name).write_text(text)
+
+    def peerwatt(*words):
+        script = "import sys; from peerwatt.cli.main import main; main()"
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        command = [sys.executable, "-c", script, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    validated = peerwatt("submit", "validate", learner.root)
+    (sentence,) = validated.stderr.splitlines()
+    assert validated.returncode == 2 and sentence.startswith("peerwatt: ")
+    verified = peerwatt("submit", "verify", learner.folder)
+    assert verified.returncode == 2 and len(verified.stderr.splitlines()) == 1
+    assert not (site / "tripped").exists()
+    peerwatt("list")
+    assert (site / "tripped").exists(), "the tripwire is none"
 
 
 def listing(folder):

@@ -91,6 +91,21 @@ def test_one_bad_entry_leaves_the_page_alone(page, root):
     assert "Left out, because they are not as they should be" in text
 
 
+def test_a_copied_configuration_is_told_and_takes_nothing_down(page, root, tmp_path):
+    entry = next(root.glob("*/mid-quote/*/*"))
+    told = json.loads((entry / "entry.json").read_text())["entry_id"]
+    for change in ({"licence": "CC0-1.0"}, {"supersedes": told}):
+        shop = Workshop(entry, tmp_path / "shop")
+        shop.edit(shop.entry, lambda content, change=change: content.update(change))
+        shop.seal()
+        shutil.copytree(shop.folder, root / shop.folder.relative_to(shop.root))
+        shutil.rmtree(shop.root)
+    text, table, told = page()
+    assert entries(table) == ["ippo", "mid-quote"]
+    assert told.err.count("nothing decides between the two") == 2
+    assert text.count("nothing decides between the two") == 2
+
+
 def test_a_root_without_entries_is_a_page(page, root):
     shutil.rmtree(root / "pilot-v1")
     text, table, told = page()

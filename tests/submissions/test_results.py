@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from entry_workshop import Workshop
 
 from peerwatt.errors import PeerWattError
-from peerwatt.submissions.validate import read_entry
+from peerwatt.plugins.loader import Registered
+from peerwatt.submissions.validate import made_task, read_entry
 
 
 @pytest.fixture
@@ -34,6 +37,20 @@ def test_what_is_published_stays(root, submit):
 def test_a_new_entry_is_welcome(root, submit):
     shutil.rmtree(next(root.with_name("base").glob("*/mid-quote")))
     assert against(submit, root)[0] == 0
+
+
+@pytest.mark.parametrize("stray", [".DS_Store", "pilot-v1/.DS_Store", "pilot-v1/ippo/0.1.0/x"])
+def test_a_stray_file_in_the_base_hides_nothing(root, submit, stray):
+    (root.with_name("base") / stray).touch()
+    shutil.rmtree(next(root.glob("*/mid-quote/*/*")))
+    code, _, err = against(submit, root)
+    assert code == 2 and f"base/{stray}: does not belong here" in err
+
+
+def test_a_stray_file_hides_nothing(root, submit):
+    (root / "pilot-v1" / ".DS_Store").touch()
+    code, _, err = against(submit, root)
+    assert code == 2 and "does not belong here" in err and err.count("lacks what is") == 2
 
 
 def test_a_replaced_entry_is_told(root, submit):
@@ -81,6 +98,29 @@ def test_a_ledger_that_nobody_wrote(root, submit, line):
     assert code == 2 and "ledger.jsonl: line 1" in err and len(err.splitlines()) == 1
 
 
+def test_a_removal_that_the_disk_refuses(root, submit, monkeypatch):
+    entry = next(root.glob("*/mid-quote/*/*"))
+    ledger = root / "ledger.jsonl"
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.rename", refuse)
+        code, _, err = submit("remove", entry.name, "--reason", "x", "--results", root)
+        assert code == 2 and f"{entry}: cannot be removed (Permission denied)." in err
+    ledger.unlink()
+    ledger.mkdir()
+    code, _, err = submit("remove", entry.name, "--reason", "x", "--results", root)
+    assert code == 2 and "cannot be written" in err
+    ledger.rmdir()
+    assert submit("validate", root)[0] == 0 and entry.exists()
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    code, _, err = submit("remove", entry.name, "--reason", "x", "--results", root)
+    assert code == 2 and len(err.splitlines()) == 1 and "delete it by hand" in err
+    assert not entry.exists() and json.loads(ledger.read_text())["reason"] == "x"
+
+
 def test_removing_what_is_not_there(root, submit):
     code, _, err = submit("remove", "0" * 16, "--reason", "x", "--results", root)
     assert code == 2 and "holds 0 entries" in err
@@ -124,20 +164,112 @@ def test_only_the_submitter_corrects(root, runs, submit):
     assert "is of another algorithm (ippo)" in submit("validate", root)[2]
 
 
-def test_a_configuration_is_told_once(root, runs, submit):
-    words = ("--name", "Mallory", "--contact", "mallory@example.org")
-    assert submit("pack", runs["mid-quote"], "--out", root, *words)[0] == 0
-    code, _, err = submit("validate", root)
-    assert code == 2 and "the same configuration is told by" in err
+def copied(root, entry, change):
+    """Add a changed copy of an entry to its results root; return its folder."""
+    shop = Workshop(entry, root.with_name("shop"))
+    change(shop)
+    shop.seal()
+    target = root / shop.folder.relative_to(shop.root)
+    shutil.copytree(shop.folder, target)
+    shutil.rmtree(shop.root)
+    return target
 
 
-def test_an_entry_is_superseded_once(root, runs, submit):
+def by_mallory(content):
+    content["submitter"].update(name="Mallory")
+    content.update(created_utc="2001-01-01T00:00:00Z")
+
+
+def test_a_configuration_is_told_once(root, submit):
     entry = next(root.glob("*/mid-quote/*/*"))
-    correction(root, runs["mid-quote"], submit, entry.name)
-    words = ("--name", "Ada Lovelace", "--contact", "other@example.org")
-    submit("pack", runs["mid-quote"], "--out", root, "--supersedes", entry.name, *words)
+    copy = copied(root, entry, lambda w: w.edit(w.entry, by_mallory))
+    code, _, err = against(submit, root)
+    (sentence,) = err.splitlines()
+    assert code == 2 and f"{copy}/entry.json: config_hash: the same configuration" in sentence
+    assert f"is told by {entry.relative_to(root)};" in sentence
     code, _, err = submit("validate", root)
-    assert code == 2 and "is superseded by" in err
+    one, other = sorted(err.splitlines())
+    assert code == 2 and "nothing decides between the two" in one and one != other
+    assert all(str(place) in one + other for place in (entry, copy))
+    assert submit("verify", entry, "--record")[0] == 0
+    code, _, err = submit("validate", root)
+    assert code == 2 and err == f"{sentence}\n"
+
+
+def test_a_policy_is_told_once(root, submit):
+    entry = next(root.glob("*/ippo/*/*"))
+    copy = copied(root, entry, lambda w: w.edit_all(lambda c: c.update(budget=3_000)))
+    code, _, err = against(submit, root)
+    (sentence,) = err.splitlines()
+    assert code == 2 and f"{copy}/entry.json: runs: a trained policy is the very one" in sentence
+    assert f"of {entry.relative_to(root)};" in sentence
+
+
+def corrected(root, entry, licence="MIT"):
+    """Add a correction of an entry to `root`."""
+    target = json.loads((entry / "entry.json").read_text())["entry_id"]
+    change = {"supersedes": target, "licence": licence}
+    return copied(root, entry, lambda w: w.edit(w.entry, lambda c: c.update(change)))
+
+
+def test_an_entry_is_superseded_once(root, submit):
+    entry = next(root.glob("*/mid-quote/*/*"))
+    first = corrected(root, entry)
+    assert against(submit, root)[0] == 0
+    shutil.copytree(first, root.with_name("base") / first.relative_to(root))
+    second = corrected(root, entry, "CC0-1.0")
+    code, _, err = against(submit, root)
+    (sentence,) = err.splitlines()
+    assert code == 2 and f"{second}/entry.json: supersedes: {entry.name} is" in sentence
+    assert f"superseded by {first.relative_to(root)};" in sentence
+
+
+def test_a_copy_beside_a_correction_brings_the_first_back(root, submit):
+    entry = next(root.glob("*/mid-quote/*/*"))
+    copy = copied(root, entry, lambda w: w.edit(w.entry, by_mallory))
+    correction = corrected(root, entry)
+    code, out, err = submit("validate", root)
+    assert code == 2 and f"valid: {entry}" in out and len(err.splitlines()) == 2
+    assert f"valid: {copy}" not in out and f"valid: {correction}" not in out
+
+
+def of_a_stranger_s_task(shop, factor=1.0):
+    """Move an entry to a task that is not PeerWatt's, and multiply all its money."""
+
+    def move(content):
+        content["task"].update(name="garden-v1", content_hash="5" * 64)
+        if "distribution" in content["task"]:
+            content["task"].update(distribution="ada-homes")
+            return
+        test = content["test"]
+        for part in ("cost", "grid_cost", "oracle_cost", "savings", "grid_bills"):
+            test[part] = (factor * np.array(test[part])).tolist()
+        for part in ("operator_revenue", "operator_revenue_grid", "market_surplus"):
+            test["metrics"][part] = [factor * value for value in test["metrics"][part]]
+
+    shop.edit_all(move)
+
+
+def test_nobody_changes_the_truth_of_a_stranger_s_task(root, submit):
+    honest = copied(root, next(root.glob("*/ippo/*/*")), of_a_stranger_s_task)
+    base = root.with_name("base")
+    shutil.copytree(honest, base / honest.relative_to(root))
+    for place in (root, base):
+        shutil.rmtree(place / "pilot-v1" / "ippo")  # of the same policies
+
+    def forge(shop):
+        of_a_stranger_s_task(shop, 10.0)
+        shop.edit(shop.entry, by_mallory)
+
+    assert against(submit, root)[0] == 0
+    forged = copied(root, next(root.glob("*/mid-quote/*/*")), forge)
+    code, _, err = against(submit, root)
+    (sentence,) = err.splitlines()
+    assert code == 2 and f"{forged}/entry.json: task: households, grid-only costs or" in sentence
+    assert f"are not those of {honest.relative_to(root)};" in sentence
+    code, _, err = submit("validate", root)
+    assert code == 2 and len(err.splitlines()) == 2
+    assert err.count("nothing decides between the two") == 2
 
 
 def test_an_outdated_entry_is_told_and_not_new(root, submit):
@@ -168,6 +300,20 @@ def test_a_report_for_machines(root, submit):
     report = json.loads(out)
     assert code == 2 and report["valid"] is False
     assert len(report["entries"]) == 1 and len(report["refused"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("factory", "problem"),
+    [
+        (lambda: 1 / 0, "cannot be made: ZeroDivisionError: division by zero."),
+        (lambda: "garden", "is a str: its factory must return a Task."),
+    ],
+)
+def test_a_stranger_s_task_that_cannot_be_made(factory, problem):
+    spec = SimpleNamespace(name="garden-v1", load=lambda: factory)
+    with pytest.raises(PeerWattError) as error:
+        made_task(Registered(spec, "ada-homes", "1.0"))
+    assert str(error.value) == f"the task 'garden-v1' of ada-homes {problem}"
 
 
 def test_errors_of_the_entry_folder(tmp_path):

@@ -146,12 +146,8 @@ def _pack(options: PackOptions) -> None:
 
 
 def _validate(options: ValidateOptions) -> None:
-    from peerwatt.submissions.validate import (
-        compare_with_base,
-        is_entry,
-        read_entry_in_place,
-        read_results,
-    )
+    from peerwatt.submissions.collection import read_entry_in_place, read_results
+    from peerwatt.submissions.validate import is_entry
 
     problems: list[str] = []
     if is_entry(options.path):
@@ -162,10 +158,8 @@ def _validate(options: ValidateOptions) -> None:
         except PeerWattError as error:
             entries, problems = [], [str(error)]
     else:
-        results = read_results(options.path)
+        results = read_results(options.path, options.base, options.maintainer)
         entries, problems = results.entries, results.problems
-        if options.base is not None:
-            problems += compare_with_base(results, options.base, options.maintainer)
     if options.json:
         content = {
             "valid": not problems,
@@ -194,9 +188,10 @@ def _validate(options: ValidateOptions) -> None:
 
 def _verify(options: VerifyOptions) -> None:
     from peerwatt.runs.provenance import environment
+    from peerwatt.submissions.collection import read_entry_in_place
+    from peerwatt.submissions.guards import ENTRY_LEVEL
     from peerwatt.submissions.ledger import Verified, append, today
-    from peerwatt.submissions.validate import ENTRY_LEVEL, read_entry_in_place
-    from peerwatt.submissions.verify import foreign, replay, version_notes
+    from peerwatt.submissions.verify import bias, foreign, replay, version_notes
 
     if options.seeds is not None and options.seeds < 1:
         raise PeerWattError(f"--seeds {options.seeds} must be at least 1.")
@@ -221,21 +216,32 @@ def _verify(options: VerifyOptions) -> None:
     for one in replay(entry, options.seeds):
         replays.append(one)
         state = "differs" if one.failure else "within tolerance" if one.differences else "equal"
-        print(f"seed {one.seed}: {state}", flush=True)
+        told, played = ("undefined" if w is None else f"{w:.6f}" for w in one.welfare)
+        print(f"seed {one.seed}: {state}; welfare recorded {told}, replayed {played}", flush=True)
     failed = [one for one in replays if one.failure is not None]
     if failed:
         print(f"NOT reproduced: {len(failed)} of {len(replays)} seeds differ")
         for one in failed:
-            print(f"  {one.failure}{' (same platform: must be equal)' * one.must_be_exact}")
-            for item in [d for d in one.differences if d is not one.failure][:SHOWN_DIFFERENCES]:
+            print(f"  {one.failure}")
+            others = [d for d in one.differences if str(d) not in str(one.failure)]
+            for item in others[:SHOWN_DIFFERENCES]:
                 print(f"    also {item}")
             if len(one.differences) > SHOWN_DIFFERENCES:
                 print(f"    {len(one.differences)} values of seed {one.seed} differ in all")
         sys.exit(1)
-    largest = max((d.relative for one in replays for d in one.differences), default=0.0)
-    exact = not any(one.differences for one in replays)
-    verdict = "exactly" if exact else f"within tolerance (largest difference {largest:.2g})"
+    if biased := bias(replays):
+        print(f"NOT reproduced: {biased}")
+        sys.exit(1)
+    differences = [item for one in replays for item in one.differences]
+    exact = not differences
+    largest = max((item.relative for item in differences), default=0.0)
+    verdict = "exactly" if exact else "within tolerance, NOT exactly"
     print(f"reproduced {verdict}: {len(replays)} of {len(entry.runs)} seeds")
+    if not exact:
+        print(f"  largest difference {largest:.2g}: {max(differences, key=lambda d: d.relative)}")
+        print("  tolerated only because the record claims, unchecked, to be from elsewhere:")
+        for clause in dict.fromkeys(c for one in replays for c in one.elsewhere):
+            print(f"    {clause}")
     if options.record:
         line = Verified(
             entry_id=record.entry_id,
@@ -250,7 +256,7 @@ def _verify(options: VerifyOptions) -> None:
 
 
 def _remove(options: RemoveOptions) -> None:
-    from peerwatt.submissions.ledger import remove
+    from peerwatt.submissions.collection import remove
 
     folder = remove(options.results, options.entry_id, options.reason)
     print(f"removed {folder}; the ledger tells why")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from peerwatt.runs.result import (
     DistributionName,
@@ -34,6 +35,15 @@ CodeUrl = Annotated[
     ),
 ]
 Licence = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]{0,63}$")]
+
+
+def _moment(text: str) -> str:
+    datetime.datetime.fromisoformat(text)
+    return text
+
+
+Moment = Annotated[Time, AfterValidator(_moment)]
+"""A date and time that the calendar has."""
 
 
 class TaskOfEntry(Record):
@@ -86,7 +96,7 @@ class EntryRecord(Record):
     licence: Licence = Field(description="SPDX name of the licence of policies and records")
     disclosure: Disclosure
     supersedes: Hash | None = Field(description="entry that this one corrects")
-    created_utc: Time
+    created_utc: Moment
 
 
 class _Part(BaseModel):
@@ -126,13 +136,18 @@ class Header(_Part):
     algorithm: HeaderAlgorithm
     submitter: HeaderSubmitter
     supersedes: Hash | None
-    created_utc: Time
+    created_utc: Moment
 
     @property
     def folder(self) -> tuple[str, str, str, str]:
         """Names of the folders below the results root in which the entry lies."""
         algorithm = self.algorithm
         return self.task.name, algorithm.name, algorithm.version, self.entry_id[:16]
+
+    @property
+    def created(self) -> datetime.datetime:
+        """When it was made, as it says itself."""
+        return datetime.datetime.fromisoformat(self.created_utc)
 
 
 def entry_id(content: Mapping[str, Any]) -> str:

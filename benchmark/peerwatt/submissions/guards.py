@@ -16,9 +16,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from peerwatt.errors import PeerWattError
+from peerwatt.runs.result import PluginName, TaskName, Version
 from peerwatt.runs.store import MAX_RESULT_BYTES, METRICS_FILE, RESULT_FILE
 
 ENTRY_FILE = "entry.json"
@@ -59,11 +60,16 @@ class Level:
     what: str
 
 
+def _pattern(name: Any) -> str:
+    """Return the pattern of a type of names, without its anchors."""
+    return str(TypeAdapter(name).json_schema()["pattern"])[1:-1]
+
+
 _NOTHING = r"(?!)"
 LAYOUT = (
-    Level(r"[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*", r"README\.md|ledger\.jsonl", "folders of tasks"),
-    Level(r"[a-z0-9][a-z0-9_-]{0,63}", _NOTHING, "folders of algorithms"),
-    Level(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}", _NOTHING, "folders of versions"),
+    Level(_pattern(TaskName), r"README\.md|ledger\.jsonl", "folders of tasks"),
+    Level(_pattern(PluginName), _NOTHING, "folders of algorithms"),
+    Level(_pattern(Version), _NOTHING, "folders of versions"),
     Level(r"[0-9a-f]{16}", _NOTHING, "folders of entries"),
     Level(r"seed-[0-9]{3,10}", r"entry\.json", "entry.json and folders such as seed-000"),
     Level(
@@ -76,10 +82,15 @@ LAYOUT = (
 ENTRY_LEVEL = 4
 
 
+def sentence(file: Path, place: str, problem: str, mend: str) -> str:
+    """Return "file: place: problem; mend."."""
+    where = f"{shown(str(file), 400)}: {place}: " if place else f"{shown(str(file), 400)}: "
+    return f"{where}{problem}; {mend}."
+
+
 def refuse(file: Path, place: str, problem: str, mend: str) -> NoReturn:
     """Raise the sentence "file: place: problem; mend."."""
-    where = f"{shown(str(file), 400)}: {place}: " if place else f"{shown(str(file), 400)}: "
-    raise PeerWattError(f"{where}{problem}; {mend}.")
+    raise PeerWattError(sentence(file, place, problem, mend))
 
 
 def shown(text: str, most: int = 60) -> str:

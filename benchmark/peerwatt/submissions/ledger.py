@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from peerwatt.errors import PeerWattError
 from peerwatt.runs.result import Finite, Hash, Line, Record, Version
 from peerwatt.submissions.guards import (
     ENTRY_LEVEL,
+    LAYOUT,
     LEDGER_FILE,
     parse_lines,
     read_bytes,
@@ -24,11 +24,7 @@ from peerwatt.submissions.guards import (
 
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
 EntryPath = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z][a-z0-9-]{0,48}-v[1-9][0-9]*/[a-z0-9][a-z0-9_-]{0,63}/"
-        r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}/[0-9a-f]{16}$"
-    ),
+    str, Field(pattern=f"^{'/'.join(level.folders for level in LAYOUT[:ENTRY_LEVEL])}$")
 ]
 
 
@@ -111,44 +107,3 @@ def append(root: Path, line: Removed | Verified) -> None:
 def today() -> str:
     """Return the date of today, UTC."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
-
-
-def remove(root: Path, entry: str, reason: str) -> Path:
-    """Tell the ledger that an entry is removed, and why; then delete its folder and return it.
-
-    Args:
-        root: the results root.
-        entry: the entry's id, or its first 16 digits at least.
-        reason: one line.
-
-    Raises:
-        PeerWattError: there is no such entry, or no reason.
-    """
-    from peerwatt.submissions.validate import read_header
-
-    found = [] if len(entry) < 16 else sorted(root.glob(f"*/*/*/{entry[:16]}"))
-    headers = [(folder, read_header(folder)) for folder in found]
-    headers = [(folder, header) for folder, header in headers if header.entry_id.startswith(entry)]
-    if len(headers) != 1:
-        raise PeerWattError(
-            f"{root} holds {len(headers)} entries {shown(entry)!r}: name one by its entry_id, "
-            "of which the first 16 digits are the name of its folder."
-        )
-    folder, header = headers[0]
-    try:
-        line = Removed(
-            entry_id=header.entry_id,
-            path="/".join(folder.parts[-ENTRY_LEVEL:]),
-            reason=reason,
-            date=today(),
-        )
-    except ValidationError:
-        raise PeerWattError(
-            "--reason must be a line of 1 to 500 characters without control characters."
-        ) from None
-    append(root, line)
-    shutil.rmtree(folder)
-    for parent in folder.relative_to(root).parents:
-        if parent != Path() and not any((root / parent).iterdir()):
-            (root / parent).rmdir()
-    return folder

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from pydantic import ValidationError
 
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation.statistics import MIN_RUNS
-from peerwatt.plugins.loader import find
+from peerwatt.plugins.loader import FILE_PREFIX, find
 from peerwatt.plugins.specs import PROJECT
 from peerwatt.runs.entries import Run, read_run
 from peerwatt.runs.result import PluginRecord
 from peerwatt.runs.store import RESULT_FILE, written_at_once
+from peerwatt.submissions.collection import find_entry
 from peerwatt.submissions.entry import ENTRY_SCHEMA, Disclosure, EntryRecord, entry_id
 from peerwatt.submissions.guards import ENTRY_FILE, shown
-from peerwatt.submissions.validate import read_entry, read_header
+from peerwatt.submissions.validate import made_task, read_entry
 
 RECOMMENDED_SEEDS = 10
 SECRETS = {"key", "apikey", "token", "secret", "password", "passwd", "credential", "credentials"}
@@ -91,7 +93,7 @@ def pack(runs: Sequence[Run], out: Path, details: Details) -> Packed:
     first = runs[0].result
     for kind in ("algorithm", "critic", "mechanism"):
         plugin: PluginRecord = getattr(first, kind)
-        if plugin.distribution.startswith("file:"):
+        if plugin.distribution.startswith(FILE_PREFIX):
             raise PeerWattError(
                 f"{runs[0].path}: {kind}: {plugin.distribution} is a single file, which nobody "
                 f"else can install; package it with `peerwatt plugins new {plugin.name} --kind "
@@ -118,9 +120,9 @@ def pack(runs: Sequence[Run], out: Path, details: Details) -> Packed:
         "code_url": details.code_url,
         "licence": details.licence,
         "disclosure": details.disclosure.model_dump(),
-        "supersedes": None if details.supersedes is None else _full_id(out, details.supersedes),
+        "supersedes": details.supersedes and find_entry(out, details.supersedes)[1].entry_id,
         # The time of the last run, so that the same runs make the same entry.
-        "created_utc": max(run.result.created_utc for run in runs),
+        "created_utc": max((run.result.created_utc for run in runs), key=datetime.fromisoformat),
     }
     content["entry_id"] = entry_id(content)
     record = _record(content)
@@ -167,7 +169,7 @@ def _task(run: Run) -> dict[str, str]:
             f"{run.path}: task: {error} An entry needs a task that others can install: package it "
             "with `peerwatt plugins new NAME --kind task`."
         ) from None
-    if plugin.spec.load()().content_hash != told.content_hash:
+    if made_task(plugin).content_hash != told.content_hash:
         raise PeerWattError(
             f"{run.path}: task.content_hash: is not that of today's {told.name}; repeat the runs."
         )
@@ -193,19 +195,6 @@ def _record(content: dict[str, Any]) -> EntryRecord:
         field = ".".join(str(part) for part in problem["loc"])
         told = flags.get(field, f"{field}: {problem['msg']}")
         raise PeerWattError(f"{told} (got '{shown(str(problem['input']))}').") from None
-
-
-def _full_id(out: Path, text: str) -> str:
-    """Return the full id of the entry in `out` that `text` begins."""
-    if not re.fullmatch(r"[0-9a-f]{16,64}", text):
-        raise PeerWattError(
-            f"--supersedes '{shown(text)}' must be the 16 to 64 digits of an entry_id."
-        )
-    found = [read_header(folder).entry_id for folder in sorted(out.glob(f"*/*/*/{text[:16]}"))]
-    found = [full for full in found if full.startswith(text)]
-    if len(found) != 1:
-        raise PeerWattError(f"--supersedes {text}: {out} holds {len(found)} such entries.")
-    return found[0]
 
 
 def _check_secrets(run: Run) -> None:
