@@ -297,6 +297,11 @@ def _load_file(path: Path) -> tuple[Plugin, object | None]:
     """Import the single-file plugin at `path` under its own name."""
     name = path.stem
     plugin = Plugin(f"{FILE_PREFIX}{path.name}", "0", name)
+    if path.is_dir():
+        inside = path / f"{path.name.replace('-', '_')}.py"
+        hint = f": name the file in it, {inside}" if inside.is_file() else ""
+        plugin.problems.append(f"{path} is a folder{hint}")
+        return plugin, None
     try:
         source = path.read_bytes()
     except OSError as error:
