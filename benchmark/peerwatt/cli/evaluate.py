@@ -47,8 +47,8 @@ def run(arguments: list[str]) -> None:
     result = read_result(folder)
     if options.task is None and result.task.name not in registry()["task"]:
         raise PeerWattError(
-            f"{folder} was made on {result.task.name!r}, which is not registered: name its card "
-            "with --task."
+            f"{folder} was made on {result.task.name!r}, which is not registered: install the "
+            "plugin that brings it, or name its card with --task."
         )
     task = load_task(options.task or result.task.name)
     if task.content_hash != result.task.content_hash:

@@ -22,13 +22,13 @@ class Basics:
     """Options of a run that do not depend on plugins."""
 
     task: str
-    """Name of a task, or path of a card (.toml)."""
+    """Name of a task, or path of a card (.toml); `peerwatt list` shows all names."""
     algorithm: str
     """Name of an algorithm."""
     critic: str = "none"
     """Name of the critic that shapes the reward in training; it never scores the entry."""
     mechanism: str | None = None
-    """Market mechanism instead of the task's own; `peerwatt list` shows them."""
+    """Market mechanism instead of the task's own."""
     sink: str | None = None
     """Where the numbers of a run go as well, such as csv; result.json and metrics.jsonl are always
     written. A sink that fails never fails the run."""

@@ -11,7 +11,8 @@ from peerwatt.runs.runner import run_all
 
 DESCRIPTION = """Train an algorithm on a task over several seeds and evaluate what it learned on
 held-out scenarios. Every seed leaves a folder with result.json, metrics.jsonl and the policy.
-Finished runs are not repeated. Name an algorithm or critic before --help to see its options."""
+Finished runs are not repeated. Name algorithm, critic, mechanism or sink before --help to see their
+options. A plugin that is a single file is named by --plugin FILE."""
 
 
 @dataclasses.dataclass(frozen=True)
