@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from peerwatt.errors import shown
 from peerwatt.runs.entries import read_boards
 from peerwatt_leaderboard.published import Published, is_results_root, read_published
 from peerwatt_leaderboard.site import write_site
@@ -28,10 +29,15 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
     else:
         boards = read_boards(results)
     for problem in published.problems:
-        print(f"peerwatt: warning: left out: {problem}", file=sys.stderr)
+        print(f"peerwatt: warning: left out: {shown(problem, 1500)}", file=sys.stderr)
     page = write_site(boards, out, source=results, published=published)
     entries = sum(len(board.entries) for board in boards)
     runs = sum(len(entry.runs) for board in boards for entry in board.entries)
     tasks = {(board.task.name, board.task.content_hash) for board in boards}
-    print(f"{entries} entries ({runs} runs) on {len(tasks)} tasks")
+    counts = (
+        f"{entries} {'entry' if entries == 1 else 'entries'}",
+        f"({runs} run{'' if runs == 1 else 's'})",
+        f"on {len(tasks)} task{'' if len(tasks) == 1 else 's'}",
+    )
+    print(*counts)
     print(f"page: {page.resolve().as_uri()}")

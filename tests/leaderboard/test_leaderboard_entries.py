@@ -204,10 +204,19 @@ def test_what_rounding_makes_of_the_truth_is_accepted(tmp_path):
 def test_every_metric_of_the_harness_is_accepted_and_none_is_required(tmp_path):
     metrics = {key: [0.5, None] for key in METRICS}
     metrics |= {"operator_revenue": [9.0, 17.0], "operator_revenue_grid": [10.0, 20.0]}
-    metrics |= {"market_surplus": [0.0, None]}
+    metrics |= {"market_surplus": [0.0, None], "feasible_kwh": [1.0, None]}
     write_result(tmp_path, make_result("all", metrics=metrics))
     write_result(tmp_path, make_result("none", metrics={}))
     assert labels(tmp_path) == ["all", "none"]
+
+
+def test_bought_and_stored_energy_makes_no_share(tmp_path):
+    metrics = {"battery_cycles": [0.0, 0.0], "self_sufficiency": [-0.2, 0.1]}
+    path = write_result(tmp_path, make_result("charger", metrics=metrics))
+    assert labels(tmp_path) == ["charger"]
+    path.write_text(path.read_text().replace("0.0,\n    0.0", "null,\n    null"))
+    with pytest.raises(PeerWattError, match=r"self_sufficiency\.0: -0\.2 is not between 0 and 1"):
+        read_boards(tmp_path)
 
 
 def test_the_budget_tells_scripted_traders_from_learners(tmp_path):

@@ -82,7 +82,7 @@ def test_the_table_shows_the_numbers(built, capsys):
     assert row[12:14] == ["5", "1M"]
     assert Page(text).cells[1][13] == "scripted"
     printed = capsys.readouterr().out
-    assert "2 entries (10 runs) on 1 tasks" in printed
+    assert "2 entries (10 runs) on 1 task\n" in printed
     assert "site/index.html" in printed
 
 

@@ -1,6 +1,7 @@
 """Hostile submissions: each is refused in one sentence, unexecuted, and nothing is written."""
 
 import hashlib
+import importlib
 import json
 import os
 import pickle
@@ -138,6 +139,11 @@ def folder_of_no_task(w):
     (w.root / "Pilot-v1").mkdir()
 
 
+@case("nul.json: has a name that Windows refuses")
+def file_name_of_a_device(w):
+    (w.seed(0) / "nul.json").write_text("{}")
+
+
 @case("policy.json: is a link")
 def link_to_a_file(w):
     (w.seed(0) / "policy.json").unlink()
@@ -249,6 +255,9 @@ told("ansi_in_the_name", submitter("name", "Ada\x1b[31m"), "holds the control ch
 told("turned_name", submitter("name", "Ada \u202egnp.exe"), "holds the control character U+202E")
 told("no_name", submitter("name", ""), "submitter.name")
 told("html_in_the_contact", submitter("contact", "a'onclick=alert(1)"), "submitter.contact")
+told("invisible_name", submitter("name", "\u3164"), "submitter.name: must have no invisible")
+told("name_of_digits", submitter("name", "007"), "submitter.name: must have a letter")
+told("piled_marks", submitter("name", "Z" + "\u0300" * 3), "submitter.name: must not pile up")
 told("extra_key", lambda c: c.update(surprise=1), "surprise")
 told("extra_key_below", lambda c: c["task"].update(surprise=1), "task.surprise")
 told("missing_key", lambda c: c.pop("licence"), "licence")
@@ -257,7 +266,11 @@ told("truth_for_a_number", lambda c: c.update(budget=True), "budget")
 told("number_for_a_text", lambda c: c.update(licence=7), "licence")
 told("list_for_an_object", lambda c: c.update(disclosure=[]), "disclosure")
 told("script_address", lambda c: c.update(code_url="javascript:alert(1)"), "code_url")
-told("plain_http", lambda c: c.update(code_url="http://example.org/x"), "code_url")
+told(
+    "plain_http",
+    lambda c: c.update(code_url="http://example.org/x"),
+    "code_url: must be an https address such as https://example.org/code;",
+)
 told("address_with_password", lambda c: c.update(code_url="https://a:b@example.org"), "code_url")
 told("address_with_html", lambda c: c.update(code_url='https://example.org/"><b>'), "code_url")
 told("name_that_climbs", lambda c: c["algorithm"].update(name="../../x"), "algorithm.name")
@@ -391,6 +404,19 @@ result("escape_in_the_command", lambda r: r.update(command="\x1b]0;x\x07"), "hol
 result("deep_options", lambda r: r["algorithm"]["options"].update(a=nested(30)), "is nested more")
 result("cost_less_by_0.001", lambda r: more(r, 0.001), "test.savings.0")
 result("score_above_one", metric("ftg", 1.001), "test.metrics.ftg.0")
+result("ratio_above_one", metric("p2p_ratio", 1.01), "test.metrics.p2p_ratio.0")
+result("more_than_all_used", metric("self_consumption", 1.01), "test.metrics.self_consumption.0")
+result("negative_share", metric("self_sufficiency", -0.01), "test.metrics.self_sufficiency.0")
+result("negative_peak", metric("peak_import_kw", -1.0), "test.metrics.peak_import_kw.0")
+result("negative_cycles", metric("battery_cycles", -1.0), "test.metrics.battery_cycles.0")
+result("ftg_of_another", metric("ftg", 0.123), "test.metrics.ftg.0: 0.123 is not volume_kwh /")
+result("bad_score_left_out", metric("ftb", None), "test.metrics.ftb.0: is undefined")
+result("score_of_nothing", metric("losers", None), "test.metrics.losers.0: is undefined")
+result("vast_price", metric("mean_price", 1e6), "test.metrics.mean_price.0: 1000000 is not between")
+result("price_below_0", metric("mean_price", -0.1), "test.metrics.mean_price.0: -0.1 is not")
+result("metric_left_out", lambda r: r["test"]["metrics"].pop("losers"), "test.metrics: losers is")
+result("negative_time", lambda r: r["timings"].update(wall=-1.0), "timings.wall: -1 is negative")
+result("other_code", lambda r: r["algorithm"].update(source="x"), "algorithm.source: 'x', but")
 result("unknown_metric", lambda r: r["test"]["metrics"].update(iq=[1.0] * 32), "test.metrics.iq")
 result("surplus_of_an_auction", metric("market_surplus", 0.5), "test.metrics.market_surplus.0")
 result("revenue_of_another", metric("operator_revenue", 1.0), "test.metrics.operator_revenue.0")
@@ -491,12 +517,45 @@ def owner(part, distribution):
     return lambda content: content[part].update(distribution=distribution)
 
 
+def shaped(**changes):
+    def change(content):
+        if "shaping" in content:
+            content["shaping"].update(changes)
+
+    return change
+
+
+alike("shaping_with_more", shaped(iq=1.0), "shaping: must have ftg, fbs")
+alike("shaping_of_truth", shaped(ftg=True), "shaping.ftg: is of another type")
+alike("shaping_below_0", shaped(ftg=-1.0), "shaping: shaping.ftg must be a number that is not")
+alike("shaping_without_end", shaped(warm=0.9), "shaping: shaping.warm and shaping.ramp are shares")
+
+
+def deficit(content):
+    """Let a mechanism that may run a deficit pay in more than its trade is worth."""
+    importlib.import_module("peerwatt_mechanisms.vcg")  # which makes a folder for its own cache
+    content["mechanism"].update(name="vcg")
+    if "test" in content:
+        content["test"]["metrics"]["market_surplus"][0] -= 1e3
+        content["test"]["savings"][0][0] += 1e3
+
+
+alike("boundless_deficit", deficit, "test.metrics.market_surplus.0: -1000 is more than")
+for spelling in ("PeerWatt", "Peerwatt", "peerwatt-", "peerwatt.", "peerwatt_", "_peerwatt"):
+    for part in ("algorithm", "critic", "mechanism"):
+        fragment = f"{part}.distribution: '{spelling}' is another spelling of peerwatt"
+        case(fragment, f"{part}_of_{spelling}")(
+            lambda w, part=part, spelling=spelling: (w.edit_all(owner(part, spelling)), w.seal())
+        )
+
+
 alike("learner_without_budget", no_training, "budget: 'ippo' cannot learn with 0")
 alike("algorithm_we_do_not_have", lambda c: c["algorithm"].update(name="ppo"), "no algorithm 'ppo'")
 alike("critic_we_do_not_have", lambda c: c["critic"].update(name="nice"), "no critic 'nice'")
 alike("mechanism_we_do_not_have", lambda c: c["mechanism"].update(name="x"), "no mechanism 'x'")
 alike("single_file", owner("algorithm", "file:x.py"), "is a single file")
 alike("single_file_as_critic", owner("critic", "file:x.py"), "is a single file")
+told("our_task_misspelt", owner("task", "PeerWatt"), "task.distribution: 'PeerWatt' is another")
 told(
     "our_task_as_another's", owner("task", "mallory"), "task.distribution: 'pilot-v1' is a task of"
 )

@@ -60,6 +60,7 @@ def test_disclosure_is_recorded(runs, submit, tmp_path):
         (("--name", "<b>"), "--name must be"),
         (("--contact", "a b"), "--contact must be"),
         (("--code-url", "http://example.org"), "--code-url must be"),
+        (("--name", "\u3164"), "--name must be"),
         (("--licence", "my own"), "--licence must be"),
         (("--supersedes", "abc"), "'abc' must be the 16 to 64 digits of an entry_id"),
         (("--supersedes", "0" * 64), "holds 0 entries 0000"),
@@ -98,6 +99,9 @@ def edit(folder, change):
         (lambda r: r["task"].update(content_hash="0" * 64), "is not that of today's pilot-v1"),
         (lambda r: r["algorithm"]["options"].update(clip=r["seed"] + 1.0), "of another entry"),
         (lambda r: r.update(seed=0), "is told by"),
+        (lambda r: r["critic"].update(source=f"code {r['seed']}"), "made by different code"),
+        (lambda r: r["test"]["metrics"].update({"\x1b[2J": [0.0] * 32}), "?[2J"),
+        (lambda r: r.update({"\x1b[2J": 1}), "?[2J"),
         (lambda r: r.update(schema_version=1), "schema_version"),
         (lambda r: r["files"].update({"policy.json": "0" * 64}), "was changed since the run"),
         (lambda r: r["files"].update({"gone.json": "0" * 64}), "cannot be read"),
@@ -107,6 +111,7 @@ def test_runs_that_make_no_entry(folder, submit, tmp_path, change, sentence):
     edit(folder, change)
     code, _, err = submit("pack", folder, "--out", tmp_path / "results", *WHO)
     assert code == 2 and sentence in err and len(err.splitlines()) == 1
+    assert err.removesuffix("\n").isprintable()
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 

@@ -37,7 +37,7 @@ def entries(table):
 
 def test_entries_are_shown_with_who_made_them(page):
     text, table, told = page()
-    assert "2 entries (4 runs) on 1 tasks" in told.out and told.err == ""
+    assert "2 entries (4 runs) on 1 task\n" in told.out and told.err == ""
     assert entries(table) == ["ippo", "mid-quote"]
     assert text.count("not re-checked") >= 2 and "Not ranked" not in text
     assert "Ada Lovelace (ada@example.org)" in text
@@ -45,6 +45,8 @@ def test_entries_are_shown_with_who_made_them(page):
     assert table["entries"][0]["submission"]["submitter"]["name"] == "Ada Lovelace"
     assert table["entries"][0]["verified"] is None
     assert "default-src 'none'" in text
+    below = text.index("</tbody>")
+    assert '<small class="seal">○</small> not re-checked.' in text[below:]
 
 
 def test_what_was_replayed_bears_a_seal(page, root, submit):

@@ -73,6 +73,53 @@ def test_only_maintainers_write_the_ledger(root, submit):
     assert against(submit, root, "--maintainer")[0] == 2
 
 
+def written(root, **line):
+    """Add a line to the ledger and remove the scripted trader's entry."""
+    entry = next(root.glob("*/mid-quote/*/*"))
+    told = json.loads((entry / "entry.json").read_text())["entry_id"]
+    path = entry.relative_to(root).as_posix()
+    content = {"kind": "removed", "entry_id": told, "path": path, "reason": "x"}
+    (root / "ledger.jsonl").write_text(json.dumps(content | {"date": "2025-01-01"} | line) + "\n")
+    shutil.rmtree(entry)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ({"entry_id": "0" * 64}, "line 1: the base has no entry 0000000000000000 at pilot-v1/"),
+        ({"path": "pilot-v1/ippo/1.0/0123456789abcdef"}, "at pilot-v1/ippo/1.0/0123456789abcdef"),
+        ({"date": "2025-02-30"}, "line 1: date: "),
+        ({"date": "2999-01-01"}, "line 1: date: is in the future"),
+    ],
+)
+def test_a_line_of_the_ledger_concerns_an_entry(root, submit, line, sentence):
+    written(root, **line)
+    code, _, err = against(submit, root, "--maintainer")
+    assert code == 2 and sentence in err and "lacks what is published" in err
+
+
+def test_a_verification_concerns_an_entry(root, submit):
+    assert submit("verify", next(root.glob("*/mid-quote/*/*")), "--record")[0] == 0
+    assert against(submit, root, "--maintainer")[0] == 0
+    ledger = root / "ledger.jsonl"
+    ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"entry_id": "0" * 64}) + "\n")
+    code, _, err = against(submit, root, "--maintainer")
+    assert code == 2 and "line 1: there is no entry 0000000000000000" in err
+
+
+def test_strangers_add_entries_and_nothing_else(root, submit, monkeypatch):
+    (root / "README.md").write_text("mine")
+    code, _, err = against(submit, root)
+    assert code == 2 and "README.md: only maintainers write it" in err
+    assert against(submit, root, "--maintainer")[0] == 0
+    (root / "README.md").unlink()
+    shutil.rmtree(root.with_name("base") / "pilot-v1")
+    assert against(submit, root)[0] == 0
+    monkeypatch.setattr("peerwatt.submissions.collection.MAX_NEW", 1)
+    code, _, err = against(submit, root)
+    assert code == 2 and "2 entries are new, and 1 may be at once" in err
+
+
 def test_a_removed_entry_does_not_come_back(root, submit):
     entry = next(root.glob("*/mid-quote/*/*"))
     submit("remove", entry.name, "--reason", "by mistake", "--results", root)
@@ -149,7 +196,11 @@ def correction(root, runs, submit, target, name="Ada Lovelace"):
 def test_a_correction_names_what_it_supersedes(root, runs, submit):
     entry = next(root.glob("*/mid-quote/*/*"))
     assert correction(root, runs["mid-quote"], submit, entry.name)[0] == 0
-    assert against(submit, root)[0] == 0
+    code, out, _ = against(submit, root)
+    target = json.loads((entry / "entry.json").read_text())["entry_id"]
+    told = f"supersedes {target} of Ada Lovelace (confirm with the owner)"
+    assert code == 0 and out.count(told) == 1
+    assert told not in submit("validate", root, "--base", root)[1]
     code, out, _ = submit("validate", next(p for p in entry.parent.iterdir() if p != entry))
     assert code == 0 and "valid" in out
 
@@ -159,6 +210,9 @@ def test_only_the_submitter_corrects(root, runs, submit):
     correction(root, runs["mid-quote"], submit, entry.name, "Mallory")
     code, _, err = submit("validate", root)
     assert code == 2 and "is of another submitter (Ada Lovelace)" in err
+    words = ("--name", "Ada Lovelace", "--contact", "mallory@example.org", "--out", root)
+    submit("pack", runs["mid-quote"], "--supersedes", entry.name, *words)
+    assert "is of another contact (ada@example.org)" in submit("validate", root)[2]
     other = next(root.glob("*/ippo/*/*"))
     correction(root, runs["mid-quote"], submit, other.name)
     assert "is of another algorithm (ippo)" in submit("validate", root)[2]

@@ -13,15 +13,15 @@ from peerwatt.submissions.verify import bias, compare
 
 
 def test_a_score_edited_with_all_hashes_made_true_is_found_by_the_replay(learner, submit):
-    true = json.loads(learner.result(1).read_text())["test"]["metrics"]["ftg"][3]
+    true = json.loads(learner.result(1).read_text())["test"]["metrics"]["ftb"][3]
     false = true - 0.001
-    learner.edit(learner.result(1), lambda r: r["test"]["metrics"]["ftg"].__setitem__(3, false))
+    learner.edit(learner.result(1), lambda r: r["test"]["metrics"]["ftb"].__setitem__(3, false))
     learner.seal()
     assert submit("validate", learner.root)[0] == 0
     code, out, _ = submit("verify", learner.folder)
     assert code == 1
-    assert "seed 0: equal" in out and "NOT reproduced: 1 of 2 seeds differ" in out
-    assert f"seed 1: ftg of episode 3: recorded {false}, replayed {true}" in out
+    assert "seed 0: equal" in out and "NOT reproduced: 1 of 2 seeds differs" in out
+    assert f"seed 1: ftb of episode 3: recorded {false}, replayed {true}" in out
     assert "same platform" in out
 
 

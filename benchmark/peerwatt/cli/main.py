@@ -9,7 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from peerwatt.errors import PeerWattError, unknown_name
+from peerwatt.errors import PeerWattError, shown, unknown_name
+
+MOST = 4_000
+"""Characters of a sentence that are printed: some quote a stranger."""
 
 
 def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
@@ -178,7 +181,7 @@ def guarded(command: Callable[[], None]) -> None:
     try:
         command()
     except PeerWattError as error:
-        print(f"peerwatt: {error}", file=sys.stderr)
+        print(f"peerwatt: {shown(str(error), MOST)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("peerwatt: interrupted; finished runs are kept.", file=sys.stderr)

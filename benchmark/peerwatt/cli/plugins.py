@@ -255,7 +255,14 @@ def _patients(name: str, kind: Kind | None) -> tuple[list[_Patient], list[Plugin
     if not patients and not plugins:
         known = {item for found in PLUGIN_KINDS for item in registry()[found]}
         known |= {plugin.distribution for plugin in registry().plugins}
-        raise unknown_name(f"{kind or 'plugin'}", name, known)
+        unknown = unknown_name(kind or "plugin", name, known)
+        module = name.replace("-", "_")
+        for file in (Path(f"{module}.py"), Path(name) / f"{module}.py"):
+            if file.is_file():
+                raise PeerWattError(
+                    f"{unknown} Or is it the single file {file}? Add --plugin ./{file}."
+                )
+        raise unknown
     return patients, plugins
 
 

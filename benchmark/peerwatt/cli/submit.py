@@ -150,6 +150,7 @@ def _validate(options: ValidateOptions) -> None:
     from peerwatt.submissions.validate import is_entry
 
     problems: list[str] = []
+    published: set[str] = set()
     if is_entry(options.path):
         if options.base is not None:
             raise PeerWattError("--base goes with a results root, not with the folder of an entry.")
@@ -160,6 +161,7 @@ def _validate(options: ValidateOptions) -> None:
     else:
         results = read_results(options.path, options.base, options.maintainer)
         entries, problems = results.entries, results.problems
+        published = {e.header.entry_id for e in entries if results.standing(e)[0]}
     if options.json:
         content = {
             "valid": not problems,
@@ -168,6 +170,7 @@ def _validate(options: ValidateOptions) -> None:
                     "folder": entry.folder.as_posix(),
                     "entry_id": entry.header.entry_id,
                     "outdated": entry.outdated,
+                    "supersedes": entry.header.supersedes,
                 }
                 for entry in entries
             ],
@@ -178,10 +181,14 @@ def _validate(options: ValidateOptions) -> None:
         for entry in entries:
             state = f"outdated ({entry.outdated})" if entry.outdated else "valid"
             print(f"{state}: {entry.folder}")
+            header = entry.header
+            if header.supersedes is not None and header.entry_id not in published:
+                owner = header.submitter.name
+                print(f"  supersedes {header.supersedes} of {owner} (confirm with the owner)")
         for problem in problems:
             print(f"peerwatt: {problem}", file=sys.stderr)
-        told = "entry is" if len(entries) == 1 else "entries are"
-        print(f"{len(entries)} {told} as they should be; {len(problems)} refused")
+        told = "entry is as it" if len(entries) == 1 else "entries are as they"
+        print(f"{len(entries)} {told} should be; {len(problems)} refused")
     if problems:
         sys.exit(2)
 
@@ -220,7 +227,8 @@ def _verify(options: VerifyOptions) -> None:
         print(f"seed {one.seed}: {state}; welfare recorded {told}, replayed {played}", flush=True)
     failed = [one for one in replays if one.failure is not None]
     if failed:
-        print(f"NOT reproduced: {len(failed)} of {len(replays)} seeds differ")
+        verb = "differs" if len(failed) == 1 else "differ"
+        print(f"NOT reproduced: {len(failed)} of {_seeds(len(replays))} {verb}")
         for one in failed:
             print(f"  {one.failure}")
             others = [d for d in one.differences if str(d) not in str(one.failure)]
@@ -236,7 +244,7 @@ def _verify(options: VerifyOptions) -> None:
     exact = not differences
     largest = max((item.relative for item in differences), default=0.0)
     verdict = "exactly" if exact else "within tolerance, NOT exactly"
-    print(f"reproduced {verdict}: {len(replays)} of {len(entry.runs)} seeds")
+    print(f"reproduced {verdict}: {len(replays)} of {_seeds(len(entry.runs))}")
     if not exact:
         print(f"  largest difference {largest:.2g}: {max(differences, key=lambda d: d.relative)}")
         print("  tolerated only because the record claims, unchecked, to be from elsewhere:")
@@ -253,6 +261,10 @@ def _verify(options: VerifyOptions) -> None:
         )
         append(options.folder.absolute().parents[ENTRY_LEVEL - 1], line)
         print("told the ledger")
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed" if number == 1 else f"{number} seeds"
 
 
 def _remove(options: RemoveOptions) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation import METRICS
 from peerwatt.plugins.loader import Kind, Registered, build, registry
 from peerwatt.plugins.specs import PROJECT
@@ -35,8 +35,12 @@ from peerwatt.runs.store import RESULT_FILE, read_record
 
 TOLERANCE = 1e-6
 """Relative error of money that is put down to rounding and to the solver of the optimum."""
-SHARES = ("ftg", "fbs", "fpp", "ftb", "feasible_share", "losers", "price_qoe")
+SHARES = ("ftg", "fbs", "fpp", "ftb", "feasible_share", "losers", "price_qoe", "p2p_ratio")
 """Metrics that lie between 0 and 1 by their definition."""
+AT_MOST_ONE = ("self_consumption", "self_sufficiency")
+"""Without batteries they are shares; energy that is bought and stored makes them negative."""
+NOT_NEGATIVE = ("battery_cycles", "peak_import_kw")
+"""As all energies are, whose names end in kwh."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,11 @@ def _mechanism_names(records: Sequence[PluginRecord]) -> list[str]:
 
 def read_run(path: Path) -> Run:
     """Read and validate one result file."""
-    return checked_run(path, *read_record(path))
+    try:
+        raw, result = read_record(path)
+    except PeerWattError as error:  # it may quote a stranger's text
+        raise PeerWattError(shown(str(error), 2_000)) from None
+    return checked_run(path, raw, result)
 
 
 def checked_run(path: Path, raw: bytes, result: RunResult) -> Run:
@@ -194,6 +202,7 @@ def checked_run(path: Path, raw: bytes, result: RunResult) -> Run:
     _check_steps(path, result)
     _check_money(path, result)
     _check_metrics(path, result)
+    _check_timings(path, result)
     _check_configuration(path, result)
     return Run(path=path, raw=raw, result=result)
 
@@ -358,12 +367,19 @@ def _check_metrics(path: Path, result: RunResult) -> None:
     """
     for name, values in result.test.metrics.items():
         if name not in METRICS:
-            raise PeerWattError(f"{path}: test.metrics.{name}: is no metric of the harness.")
+            raise PeerWattError(
+                f"{path}: test.metrics.{shown(name, 60)}: is no metric of the harness."
+            )
         low, high, meaning = -math.inf, math.inf, ""
         if name in SHARES:
             low, high, meaning = 0.0, 1.0, "not between 0 and 1"
-        elif name.endswith("_kwh"):
-            low, meaning = 0.0, "a negative energy"
+        elif name in AT_MOST_ONE:
+            # Without a battery its cycles are undefined.
+            stores = set(result.test.metrics.get("battery_cycles", [0.0])) != {None}
+            low, high = -math.inf if stores else 0.0, 1.0
+            meaning = "more than 1" if stores else "not between 0 and 1"
+        elif name.endswith("_kwh") or name in NOT_NEGATIVE:
+            low, meaning = 0.0, "negative"
         for episode, value in enumerate(values):
             if value is not None and not low - 1e-9 <= value <= high + 1e-9:
                 raise PeerWattError(
@@ -371,6 +387,7 @@ def _check_metrics(path: Path, result: RunResult) -> None:
                 )
     for part in ("volume_kwh", "fbs_kwh"):
         _check_part(path, result, part)
+    _check_ftg(path, result)
 
 
 def _check_part(path: Path, result: RunResult, part: str) -> None:
@@ -383,6 +400,29 @@ def _check_part(path: Path, result: RunResult, part: str) -> None:
                 f"{path}: test.metrics.{part}.{episode}: {value:.9g} is more than the tradable "
                 f"{most:.9g} kWh."
             )
+
+
+def _check_ftg(path: Path, result: RunResult) -> None:
+    """Refuse an FTG that is not the traded share of the tradable energy beside it."""
+    metrics = result.test.metrics
+    names = ("ftg", "volume_kwh", "feasible_kwh")
+    for episode, (ftg, volume, most) in enumerate(
+        zip(*(metrics.get(n, []) for n in names), strict=False)
+    ):
+        if None in (ftg, volume) or not most:
+            continue
+        if abs(ftg - volume / most) > TOLERANCE:
+            raise PeerWattError(
+                f"{path}: test.metrics.ftg.{episode}: {ftg:.9g} is not volume_kwh / feasible_kwh, "
+                f"which is {volume / most:.9g}."
+            )
+
+
+def _check_timings(path: Path, result: RunResult) -> None:
+    """Refuse times and speeds below 0."""
+    for name, value in result.timings:
+        if value is not None and value < 0:
+            raise PeerWattError(f"{path}: timings.{name}: {value:.9g} is negative.")
 
 
 def check_same_scenarios(run: Run, first: Run, tolerance: float = TOLERANCE) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.config import ResolvedRun
 from peerwatt.runs.result import RunResult
 
@@ -131,7 +131,7 @@ def read_record(file: Path) -> tuple[bytes, RunResult]:
         return raw, RunResult.model_validate_json(raw, strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
+        field = shown(".".join(str(part) for part in problem["loc"]), 200)
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         text = f"{field}: {problem['msg']}" if field else problem["msg"]
         mend = "remove its folder, or repeat the run with --again"

@@ -28,7 +28,16 @@ from peerwatt.submissions.guards import (
     shown,
 )
 from peerwatt.submissions.ledger import Ledger, Removed, append, read_ledger, today
-from peerwatt.submissions.validate import ALIKE, Submission, read_entry, read_header
+from peerwatt.submissions.validate import (
+    ALIKE,
+    Submission,
+    is_entry,
+    read_entry,
+    read_header,
+)
+
+MAX_NEW = 20
+"""Entries that may be added to the base at once."""
 
 
 @dataclass
@@ -39,7 +48,7 @@ class Results:
     entries: list[Submission] = field(default_factory=list)
     superseded: dict[str, str] = field(default_factory=dict)
     """Id of an entry -> id of the one that corrects it."""
-    ledger: Ledger = field(default_factory=lambda: Ledger({}, {}))
+    ledger: Ledger = field(default_factory=Ledger)
     problems: list[str] = field(default_factory=list)
     published: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each file of the base by its path."""
@@ -184,6 +193,7 @@ def _check_correction(entry: Submission, by_id: Mapping[str, Header], results: R
         ("algorithm", header.algorithm.name, other.algorithm.name),
         ("distribution", header.algorithm.distribution, other.algorithm.distribution),
         ("submitter", header.submitter.name, other.submitter.name),
+        ("contact", header.submitter.contact, other.submitter.contact),
     )
     for name, here, there in same:
         if here != there:
@@ -279,9 +289,12 @@ def _same_scenarios(one: Submission, other: Submission) -> bool:
 
 def _changes(results: Results, base: Path, maintainer: bool) -> list[str]:
     """Return a sentence for whatever `results` changes or lacks of what is published."""
-    problems = []
+    problems: list[str] = []
     before, after = results.published, _digests(results.root, whole=False)
-    removed = {line.path for line in results.ledger.removed.values()} if maintainer else set()
+    removed: set[str] = set()
+    if maintainer:
+        removed = {line.path for line in results.ledger.removed.values() if _was(line, base)}
+        problems += _new_lines(results, base)
     told: set[str] = set()
     for name, digest in before.items():
         entry = "/".join(name.split("/")[:ENTRY_LEVEL])
@@ -298,14 +311,41 @@ def _changes(results: Results, base: Path, maintainer: bool) -> list[str]:
         problem = f"{'changes' if name in after else 'lacks'} what is published"
         mend = "restore it, and correct an entry by a new one with --supersedes"
         problems.append(sentence(results.root / name, "", problem, mend))
-    if not maintainer and LEDGER_FILE in after and LEDGER_FILE not in before:
-        file = results.root / LEDGER_FILE
-        problems.append(sentence(file, "", "only maintainers write the ledger", "take it out"))
-    for new in results.entries:
-        if new.outdated is not None and not results.standing(new)[0]:
+    new = after.keys() - before.keys()
+    for name in sorted(name for name in new if "/" not in name and not maintainer):
+        file = results.root / name
+        problems.append(sentence(file, "", "only maintainers write it", "take it out"))
+    entries = sum(name.endswith(f"/{ENTRY_FILE}") for name in new)
+    if entries > MAX_NEW and not maintainer:
+        problem = f"{entries} entries are new, and {MAX_NEW} may be at once"
+        problems.append(sentence(results.root, "", problem, "submit the others later"))
+    for item in results.entries:
+        if item.outdated is not None and not results.standing(item)[0]:
             mend = "repeat the runs with today's PeerWatt and pack them again"
-            problems.append(sentence(new.file, "", f"is outdated ({new.outdated})", mend))
+            problems.append(sentence(item.file, "", f"is outdated ({item.outdated})", mend))
     return problems
+
+
+def _was(line: Removed, base: Path) -> bool:
+    """Return whether the base has the entry that `line` tells as removed, at its path."""
+    folder = base / line.path
+    return is_entry(folder) and read_header(folder).entry_id == line.entry_id
+
+
+def _new_lines(results: Results, base: Path) -> Iterator[str]:
+    """Yield a sentence for each new line of the ledger that concerns no entry."""
+    old = len(read_ledger(base).lines)
+    known = {entry.header.entry_id for entry in results.entries}
+    for number, line in enumerate(results.ledger.lines[old:], old + 1):
+        if isinstance(line, Removed):
+            wrong = not _was(line, base)
+            problem = f"the base has no entry {line.entry_id[:16]} at {line.path}"
+        else:
+            wrong = line.entry_id not in known and not find_entries(base, line.entry_id)
+            problem = f"there is no entry {line.entry_id[:16]}"
+        if wrong:
+            file = results.root / LEDGER_FILE
+            yield sentence(file, f"line {number}", problem, "take the line out")
 
 
 def _digests(root: Path, whole: bool = True) -> dict[str, str]:

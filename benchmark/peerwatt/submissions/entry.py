@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -24,16 +26,30 @@ from peerwatt.runs.result import (
 
 ENTRY_SCHEMA: Literal[1] = 1
 
-PersonName = Annotated[str, Field(pattern=r"^[^\W_][\w .,'&()-]{0,79}$")]
+
+def _readable(name: str) -> str:
+    if not any(unicodedata.category(c).startswith("L") for c in name):
+        raise ValueError("must have a letter")
+    if any("FILLER" in unicodedata.name(c, "") for c in name):
+        raise ValueError("must have no invisible letters")
+    if re.search("MMM", "".join(unicodedata.category(c)[0] for c in name)):
+        raise ValueError("must not pile up combining marks")
+    return name
+
+
+def _https(address: str) -> str:
+    if len(address) > 300 or not _ADDRESS.fullmatch(address):
+        raise ValueError("must be an https address such as https://example.org/code")
+    return address
+
+
+_ADDRESS = re.compile(
+    r"https://[A-Za-z0-9]([A-Za-z0-9-]*\.)+[A-Za-z]{2,24}(:[0-9]{1,5})?"
+    r"(/[A-Za-z0-9._~%/+@#?=-]*)?"
+)
+PersonName = Annotated[str, Field(pattern=r"^[^\W_][\w .,'&()-]{0,79}$"), AfterValidator(_readable)]
 Contact = Annotated[str, Field(pattern=r"^[A-Za-z0-9@][A-Za-z0-9@._+:/~-]{1,199}$")]
-CodeUrl = Annotated[
-    str,
-    Field(
-        max_length=300,
-        pattern=r"^https://[A-Za-z0-9]([A-Za-z0-9-]*\.)+[A-Za-z]{2,24}(:[0-9]{1,5})?"
-        r"(/[A-Za-z0-9._~%/+@#?=-]*)?$",
-    ),
-]
+CodeUrl = Annotated[str, AfterValidator(_https)]
 Licence = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]{0,63}$")]
 
 
@@ -123,6 +139,7 @@ class HeaderSubmitter(_Part):
     """The submitter in a header."""
 
     name: PersonName
+    contact: Contact
 
 
 class Header(_Part):

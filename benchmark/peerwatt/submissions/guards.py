@@ -65,6 +65,9 @@ def _pattern(name: Any) -> str:
     return str(TypeAdapter(name).json_schema()["pattern"])[1:-1]
 
 
+_NOT_ON_WINDOWS = re.compile(
+    r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.ASCII | re.IGNORECASE
+)
 _NOTHING = r"(?!)"
 LAYOUT = (
     Level(_pattern(TaskName), r"README\.md|ledger\.jsonl", "folders of tasks"),
@@ -133,6 +136,7 @@ def names_in(folder: Path, level: int) -> tuple[list[Path], dict[Path, int]]:
                 pattern = allowed.folders if is_folder else allowed.files
                 if not re.fullmatch(pattern, item.name, re.ASCII):
                     refuse(path, "", f"does not belong here ({allowed.what})", "take it out")
+                check_portable(path)
                 if is_folder:
                     folders.append(path)
                 else:
@@ -143,6 +147,12 @@ def names_in(folder: Path, level: int) -> tuple[list[Path], dict[Path, int]]:
     except OSError as error:
         refuse(folder, "", f"cannot be read ({error.strerror})", "check the path")
     return sorted(folders), dict(sorted(files.items()))
+
+
+def check_portable(path: Path) -> None:
+    """Refuse a name that Windows does."""
+    if _NOT_ON_WINDOWS.fullmatch(path.name):
+        refuse(path, "", "has a name that Windows refuses", "choose another one")
 
 
 def files_of_entry(folder: Path) -> list[Path]:
@@ -270,7 +280,8 @@ def strictly(model: type[Model], raw: bytes, file: Path, mend: str) -> Model:
         problem = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(shown(str(part), 40) for part in problem["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        refuse(file, field, f"{shown(problem['msg'], 200)}{more}", mend)
+        text = shown(problem["msg"].removeprefix("Value error, "), 200)
+        refuse(file, field, f"{text}{more}", mend)
 
 
 def _check_depth(text: str) -> None:

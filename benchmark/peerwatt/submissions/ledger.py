@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.result import Finite, Hash, Line, Record, Version
@@ -22,7 +22,15 @@ from peerwatt.submissions.guards import (
     shown,
 )
 
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+
+def _past(text: str) -> str:
+    if datetime.date.fromisoformat(text).isoformat() > today():
+        raise ValueError("is in the future")
+    return text
+
+
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$"), AfterValidator(_past)]
+"""A day that the calendar has, and that has come."""
 EntryPath = Annotated[
     str, Field(pattern=f"^{'/'.join(level.folders for level in LAYOUT[:ENTRY_LEVEL])}$")
 ]
@@ -59,9 +67,11 @@ _LINE: TypeAdapter[Removed | Verified] = TypeAdapter(
 class Ledger:
     """The lines of a ledger by what they tell of."""
 
-    removed: dict[str, Removed]
-    verified: dict[str, Verified]
+    removed: dict[str, Removed] = field(default_factory=dict)
+    verified: dict[str, Verified] = field(default_factory=dict)
     """The last verification of each entry."""
+    lines: list[Removed | Verified] = field(default_factory=list)
+    """All, as they stand there."""
 
 
 def read_ledger(root: Path) -> Ledger:
@@ -71,7 +81,7 @@ def read_ledger(root: Path) -> Ledger:
         PeerWattError: a line is not what the ledger's commands write.
     """
     file = root / LEDGER_FILE
-    ledger = Ledger({}, {})
+    ledger = Ledger()
     if not file.is_symlink() and not file.exists():
         return ledger
     for number, content in enumerate(parse_lines(read_bytes(file), file), 1):
@@ -79,9 +89,11 @@ def read_ledger(root: Path) -> Ledger:
             line = _LINE.validate_python(content, strict=True)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(shown(str(part), 40) for part in problem["loc"][1:])
+            place = ".".join(shown(str(part), 40) for part in problem["loc"][1:])
+            text = shown(problem["msg"].removeprefix("Value error, "), 200)
             mend = "restore it: only `peerwatt submit` writes the ledger"
-            refuse(file, f"line {number}", f"{field}: {shown(problem['msg'], 200)}", mend)
+            refuse(file, f"line {number}", f"{place}: {text}", mend)
+        ledger.lines.append(line)
         if isinstance(line, Removed):
             ledger.removed[line.entry_id] = line
         else:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from peerwatt.errors import PeerWattError
+from peerwatt.errors import shown as printable
 from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.plugins.loader import FILE_PREFIX, find
 from peerwatt.plugins.specs import PROJECT
@@ -76,6 +77,14 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
                 f"{other.path}: config_hash: is of another entry than {one.path}; pack the seeds "
                 "of one configuration at a time."
             )
+        for kind in ("algorithm", "critic", "mechanism"):
+            here, there = (getattr(run.result, kind).source for run in (other, one))
+            if here != there:
+                raise PeerWattError(
+                    f"{other.path}: {kind}.source: '{printable(str(here))}', but "
+                    f"'{printable(str(there))}' of {one.path}: made by different code; repeat the "
+                    "runs with one installation."
+                )
         if one.result.seed == other.result.seed:
             raise PeerWattError(
                 f"{other.path}: seed: {one.result.seed} is told by {one.path} too; name one of "
@@ -193,7 +202,7 @@ def _record(content: dict[str, Any]) -> EntryRecord:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
-        told = flags.get(field, f"{field}: {problem['msg']}")
+        told = flags.get(field, printable(f"{field}: {problem['msg']}"))
         raise PeerWattError(f"{told} (got '{shown(str(problem['input']))}').") from None
 
 
@@ -247,7 +256,7 @@ def _warnings(runs: Sequence[Run]) -> Iterator[str]:
     if any(run.result.environment.git_dirty for run in runs):
         yield "the working tree had uncommitted changes, which the page will say"
     plugin = runs[0].result.algorithm
-    if plugin.distribution != PROJECT and plugin.source == "local folder":
+    if plugin.distribution != PROJECT and (plugin.source or "").startswith("local folder"):
         yield "the algorithm was installed from a local folder, which others cannot"
 
 
@@ -259,7 +268,9 @@ def published(packed: Packed) -> list[str]:
     options = {**record.algorithm.options, **record.critic.options, **record.mechanism.options}
     result = read_run(packed.folder / f"seed-{record.runs[0].seed:03d}" / RESULT_FILE).result
     disclosed = [name for name, value in record.disclosure if value]
-    return [
+    number = len(record.runs)
+    seeds = "1 seed with its policy" if number == 1 else f"{number} seeds with their policies"
+    lines = [
         f"submitter: {record.submitter.name}, {record.submitter.contact}",
         f"code: {record.code_url or 'no address'}; licence of records and policies: "
         f"{record.licence}",
@@ -267,5 +278,6 @@ def published(packed: Packed) -> list[str]:
         f"options: {options}",
         f"command: {result.command}",
         f"machine: {result.environment.processor}, {result.environment.platform}",
-        f"{len(files)} files, {size:,} bytes, {len(record.runs)} seeds with their policies",
+        f"{len(files)} files, {size:,} bytes, {seeds}",
     ]
+    return [printable(line, 10_000) for line in lines]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 
 from peerwatt.community import Task
 from peerwatt.errors import PeerWattError, told
-from peerwatt.evaluation import Evaluator
+from peerwatt.evaluation import METRICS, Evaluator
+from peerwatt.fairness import Shaping
 from peerwatt.plugins.loader import FILE_PREFIX, Kind, Registered, registry
 from peerwatt.plugins.specs import PROJECT
 from peerwatt.runs.entries import (
@@ -34,6 +37,7 @@ from peerwatt.submissions.guards import (
     ENTRY_LEVEL,
     MAX_BYTES,
     check_no_link,
+    check_portable,
     check_safetensors,
     files_of_entry,
     parse_lines,
@@ -49,6 +53,19 @@ REPEAT = "repeat the run and pack it again"
 ALIKE = TOLERANCE / 5
 """Relative error up to which entries were evaluated on the same scenarios. Four such steps lead
 from any run over its entry and another one to any other run, which compare by `TOLERANCE`."""
+
+
+WEIGHTS = {
+    "ftg": "feasible_kwh",
+    "fbs": "fbs_kwh",
+    "fpp": "feasible_kwh",
+    "ftb": "feasible_kwh",
+    "mean_price": "volume_kwh",
+    "price_qoe": "volume_kwh",
+}
+"""Metric -> the energy without which it is undefined."""
+MAYBE_UNDEFINED = {"p2p_ratio", "self_consumption", "self_sufficiency", "battery_cycles"}
+"""Where there is no energy, generation, load or battery; all others are always defined."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,8 @@ def read_entry(folder: Path, place: Path | None = None) -> Submission:
     if (place or folder.absolute()).parts[-ENTRY_LEVEL:] != header.folder:
         expected = "/".join(header.folder)
         refuse(folder / ENTRY_FILE, "", f"belongs into the folder {expected}", "move it there")
+    for name in header.folder:
+        check_portable(Path(name))
     outdated = _outdated(header)
     if outdated is not None:
         return Submission(folder, header, outdated)
@@ -134,7 +153,10 @@ def read_entry(folder: Path, place: Path | None = None) -> Submission:
     _check_plugins(folder / ENTRY_FILE, record)
     for run in runs:
         _check_hashes(run, record)
+        _check_shaping(run)
+        _check_complete(run)
         _check_anchors(run, record)
+        _check_prices(run, record)
     for run in runs:
         check_same_scenarios(run, runs[0], ALIKE)
     policies = _policies(runs, contents)
@@ -194,6 +216,15 @@ def _check_agreement(record: EntryRecord, runs: Sequence[Run]) -> None:
         if run.path.parent.name != f"seed-{result.seed:03d}":
             problem = f"{result.seed} is not that of the folder {run.path.parent.name}"
             refuse(run.path, "seed", problem, REPACK)
+        for kind in ("algorithm", "critic", "mechanism"):
+            here, there = (getattr(side, kind).source for side in (result, record))
+            if here != there:
+                problem = (
+                    f"'{shown(str(here), 200)}', but '{shown(str(there), 200)}' in {ENTRY_FILE}: "
+                    "made by different code"
+                )
+                mend = "repeat the runs with one installation and pack them again"
+                refuse(run.path, f"{kind}.source", problem, mend)
         here, there = _common(result), _common(record)
         for name, value in here.items():
             if value != there[name]:
@@ -204,17 +235,12 @@ def _common(record: EntryRecord | RunResult) -> dict[str, object]:
     """Return what an entry and all its results tell alike; versions were checked before."""
     return {
         "task": (record.task.name, record.task.content_hash),
-        "algorithm": _identity(record.algorithm),
-        "critic": _identity(record.critic),
-        "mechanism": _identity(record.mechanism),
+        "algorithm": record.algorithm,
+        "critic": record.critic,
+        "mechanism": record.mechanism,
         "budget": record.budget,
         "config_hash": record.config_hash,
     }
-
-
-def _identity(plugin: PluginRecord) -> dict[str, object]:
-    """Return all but where it was installed from, as `config_hash` does."""
-    return plugin.model_dump(exclude={"source"})
 
 
 def _check_hashes(run: Run, record: EntryRecord) -> None:
@@ -223,6 +249,38 @@ def _check_hashes(run: Run, record: EntryRecord) -> None:
     others = {name: digest for name, digest in bound.items() if name != RESULT_FILE}
     if dict(run.result.files) != others:
         refuse(run.path, "files", "are not those of its folder", REPEAT)
+
+
+def _check_shaping(run: Run) -> None:
+    """Refuse a shaping that no run records."""
+    shaping = run.result.shaping
+    names = [item.name for item in dataclasses.fields(Shaping)]
+    if sorted(shaping) != sorted(names):
+        refuse(run.path, "shaping", f"must have {', '.join(names)}, and nothing else", REPEAT)
+    for name, value in shaping.items():
+        if type(value) not in ((bool,) if name == "role_aware" else (int, float)):
+            refuse(run.path, f"shaping.{name}", "is of another type", REPEAT)
+    try:
+        Shaping(**shaping)
+    except PeerWattError as error:
+        refuse(run.path, "shaping", str(error).removesuffix("."), REPEAT)
+
+
+def _check_complete(run: Run) -> None:
+    """Refuse metrics that are missing, or undefined in an episode in which they are defined.
+
+    An episode without a score is left out of its mean, and a bad one must not be.
+    """
+    metrics = run.result.test.metrics
+    if missing := [name for name in METRICS if name not in metrics]:
+        refuse(run.path, "test.metrics", f"{', '.join(missing)} is missing", REPEAT)
+    for name in METRICS.keys() - MAYBE_UNDEFINED:
+        weights = metrics[WEIGHTS[name]] if name in WEIGHTS else [1.0] * len(metrics[name])
+        for episode, (value, weight) in enumerate(zip(metrics[name], weights, strict=True)):
+            if (value is not None) != bool(weight):
+                state = "undefined" if value is None else "defined"
+                problem = f"is {state}, which is not so of such an episode"
+                refuse(run.path, f"test.metrics.{name}.{episode}", problem, REPEAT)
 
 
 def _policies(runs: Iterable[Run], contents: Mapping[Path, bytes]) -> dict[int, dict[str, bytes]]:
@@ -256,6 +314,11 @@ def _check_plugins(file: Path, record: EntryRecord) -> None:
         ("mechanism", record.mechanism),
     )
     for kind, part in parts:
+        normal = re.sub(r"[-_.]+", "-", part.distribution).lower().strip("-")  # PEP 503
+        if normal == PROJECT != part.distribution:
+            mend = f"write {PROJECT} if it is PeerWatt's own"
+            problem = f"{part.distribution!r} is another spelling of {PROJECT}"
+            refuse(file, f"{kind}.distribution", problem, mend)
         if part.distribution.startswith(FILE_PREFIX):
             mend = f"package it with `peerwatt plugins new NAME --kind {kind}`"
             refuse(file, f"{kind}.distribution", f"{part.distribution} is a single file", mend)
@@ -387,3 +450,28 @@ def _check_anchors(run: Run, record: EntryRecord) -> None:
         scale = TOLERANCE * float(np.abs(other).max())
         if one.shape != other.shape or not np.allclose(one, other, rtol=TOLERANCE, atol=scale):
             refuse(run.path, f"test.{name}", f"is not that of the episodes of {task.name}", REPEAT)
+
+
+def _check_prices(run: Run, record: EntryRecord) -> None:
+    """Refuse prices and surpluses that PeerWatt's own mechanisms never make on its own tasks.
+
+    They trade between free of charge and the retail price; what the market maker keeps or pays in
+    for a kWh is at most that.
+    """
+    mechanism = own_plugin("mechanism", record.mechanism.distribution, record.mechanism.name)
+    if record.task.distribution != PROJECT or mechanism is None:
+        return
+    task = _task(record.task.name, PROJECT)
+    assert task is not None
+    retail = float(task.community.retail.max()) * task.card.tariff.tick
+    metrics = run.result.test.metrics
+    names = ("volume_kwh", "mean_price", "market_surplus")
+    for episode, values in enumerate(zip(*(metrics[name] for name in names), strict=True)):
+        volume, price, surplus = (value or 0.0 for value in values)
+        slack = TOLERANCE * (1.0 + volume * retail)
+        if not -slack <= price <= retail + slack:
+            problem = f"{price:.9g} is not between 0 and the retail price of {retail:.9g}"
+            refuse(run.path, f"test.metrics.mean_price.{episode}", problem, REPEAT)
+        if abs(surplus) > volume * retail + slack:
+            problem = f"{surplus:.9g} is more than {volume:.9g} kWh can cost"
+            refuse(run.path, f"test.metrics.market_surplus.{episode}", problem, REPEAT)

@@ -38,14 +38,14 @@ from scipy.stats import binomtest
 
 from peerwatt.community import Task
 from peerwatt.env import VectorMarket
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, told
 from peerwatt.evaluation import Evaluator, Policy
 from peerwatt.evaluation.metrics import welfare
 from peerwatt.fairness import Shaping
 from peerwatt.market import Mechanism
 from peerwatt.plugins.loader import Kind, Registered, build, find, load_mechanism, load_task
 from peerwatt.plugins.specs import PROJECT
-from peerwatt.runs.entries import SHARES, Run
+from peerwatt.runs.entries import AT_MOST_ONE, SHARES, Run
 from peerwatt.runs.execute import episode_record
 from peerwatt.runs.provenance import PACKAGES, environment
 from peerwatt.runs.result import Environment, EpisodeMetrics, full_name
@@ -62,7 +62,7 @@ MEAN_WELFARE = 0.0005
 BIAS = 0.01
 """See above; `ROUNDING` and `TIPPED` are shares of the scale."""
 
-RATIOS = (*SHARES, "p2p_ratio", "self_consumption", "self_sufficiency")
+RATIOS = (*SHARES, *AT_MOST_ONE)
 MONEY = ("cost", "savings", "operator_revenue", "market_surplus")
 FIXED = ("grid_cost", "grid_bills", "oracle_cost", "operator_revenue_grid")
 COUNTED = ("cost", "savings", "grid_cost", "grid_bills")
@@ -191,10 +191,9 @@ def replay(entry: Submission, seeds: int | None = None) -> Iterator[Replay]:
                     _check_spaces(policy, task)
                 played = episode_record(evaluator(policy, run.result.seed))
             except Exception as error:
-                text = " ".join(str(error).replace(folder, str(run.path.parent)).split())
+                text = told(error, 1_000).replace(folder, str(run.path.parent))
                 raise PeerWattError(
-                    f"{run.path.parent}: its policy cannot be replayed: "
-                    f"{type(error).__name__}: {text}"
+                    f"{run.path.parent}: its policy cannot be replayed: {text}"
                 ) from error
         yield compare(run, played, versions, scripted)
 
