@@ -121,10 +121,11 @@ def test_the_task_is_the_same_wherever_it_is_written(use):
         ("2trader", "did you mean 'trader'?"),
         ("my-trader-", "did you mean 'my-trader'?"),
         ("my--trader", "did you mean 'my-trader'?"),
+        ("3com", "must start with a letter"),
         ("../evil", "did you mean 'evil'?"),
         ("a" * 41, "at most 40 characters"),
-        ("", "must be lower-case words"),
-        ("é", "must be lower-case words"),
+        ("", "be lower-case words"),
+        ("é", "be lower-case words"),
         ("lambda", "is a word of Python's own"),
         ("json", "would hide the installed module 'json'"),
         ("numpy", "would hide the installed package 'numpy'"),
@@ -137,6 +138,17 @@ def test_names_that_cannot_be(tmp_path, name, sentence):
         template.write_plugin(name, "algorithm", tmp_path)
     assert sentence in str(told.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_the_readme_says_is_true_of_the_kind(tmp_path):
+    def readme(kind):
+        folder = template.write_plugin(f"new-{kind}", kind, tmp_path).folder
+        return (folder / "README.md").read_text()
+
+    assert "submit" not in readme("sink").replace("nothing to submit", "")
+    assert "`new-task-v2`" in (task := readme("task")) and "`new_task_data/`" in task
+    assert "peerwatt[train]" in readme("critic")
+    assert "peerwatt[train]" not in readme("mechanism")
 
 
 def test_nothing_is_overwritten(tmp_path):

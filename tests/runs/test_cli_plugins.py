@@ -81,11 +81,20 @@ def test_new_says_what_was_written_and_what_to_do_next(cli, tmp_path):
         "Written to sub/my-critic: README.md, my_critic.py, pyproject.toml, test_my_critic.py."
     )
     assert [line.split()[:3] for line in lines[2:]] == [
+        ["pip", "install", "'peerwatt[train]'"],  # a critic is tried with ippo
         ["peerwatt", "run", "--plugin"],
         ["pip", "install", "-e"],
         ["peerwatt", "plugins", "doctor"],
     ]
-    assert "./sub/my-critic/my_critic.py" in lines[2]
+    assert "./sub/my-critic/my_critic.py" in lines[3]
+
+
+def test_doctor_hints_at_a_file_that_was_not_named(cli, tmp_path):
+    cli("plugins", "new", "my-critic", "--kind", "critic")
+    code, _, err = cli("plugins", "doctor", "my-critic")
+    assert code == 2 and "Add --plugin ./my-critic/my_critic.py." in err
+    (tmp_path / "hill.py").touch()
+    assert "Add --plugin ./hill.py." in cli("plugins", "doctor", "hill")[2]
 
 
 def test_doctor_names_the_broken_law_and_the_mend(cli, tmp_path):

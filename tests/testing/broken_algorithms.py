@@ -131,6 +131,18 @@ class NotForRecord(Good):
     sizes: Any = frozenset({1})
 
 
+@registered("options", "annotate it, num_envs: int = 8, or as a ClassVar if")
+@dataclass(frozen=True)
+class NotAnnotated(Good):
+    num_envs = 8
+
+
+@registered("options", "annotate it, width: float | None = None")
+@dataclass(frozen=True)
+class NotAnnotatedEither(Good):
+    width = None
+
+
 @registered("options", "no command line can be made")
 @dataclass(frozen=True)
 class NotForCommandLine(Good):
@@ -189,18 +201,57 @@ class FalselyScripted(Good):
         return Policy(env.action_nvec, 0)
 
 
-@registered("same-seed", "policy.json differs between two trainings with the same seed")
+@registered("generators", "train draws from or seeds the generator of numpy.random that the whole")
 @dataclass(frozen=True)
 class DrawsFromNumpy(Good):
     def draw(self, run, nvec, shape):
         return global_random.randint(0, nvec, shape)
 
 
-@registered("same-seed", "policy.json differs between two trainings with the same seed")
+@registered("generators", "train draws from or seeds the generator of random that the whole")
 @dataclass(frozen=True)
 class DrawsFromPython(Good):
     def draw(self, run, nvec, shape):
         return np.array([random.randrange(int(k)) for k in nvec]) + np.zeros(shape, np.int64)
+
+
+@registered("generators", "train draws from or seeds the generator of numpy.random")
+@dataclass(frozen=True)
+class SeedsNumpy(DrawsFromNumpy):
+    def train(self, run):
+        global_random.seed(run.seed)
+        return super().train(run)
+
+
+class Noting(Policy):
+    note = 0
+
+    def content(self):
+        return {**super().content(), "note": self.note}
+
+
+@registered(
+    "same-seed", "policy.json differs between two trainings with the same seed", policy="Noting"
+)
+@dataclass(frozen=True)
+class DrawsFromTheSystem(Good):
+    policy = Noting
+
+    def train(self, run):
+        policy = super().train(run)
+        policy.note = int(np.random.default_rng().integers(2**40))
+        return policy
+
+
+@registered("processes", "in two processes: let nothing depend on hash()", policy="Noting")
+@dataclass(frozen=True)
+class Hashes(Good):
+    policy = Noting
+
+    def train(self, run):
+        policy = super().train(run)
+        policy.note = hash("some word") % 2**40
+        return policy
 
 
 class Counting(Policy):
@@ -266,7 +317,8 @@ class Charging(Policy):
 
 @registered(
     "actions",
-    "act returns battery level 7 for household 1 on 2 households with storage",
+    "act returns battery level 7 ('charge') for household 1 on 2 households with storage, "
+    "which has no battery: a home without a battery may only 'idle', and action_mask tells",
     policy="Charging",
 )
 @dataclass(frozen=True)
@@ -305,10 +357,21 @@ class Moody(Policy):
         return actions
 
 
-@registered("same-play", "twice and differs in slot", policy="Moody")
+@registered("generators", "act draws from or seeds the generator of numpy.random", policy="Moody")
 @dataclass(frozen=True)
 class PlaysFromNumpy(Good):
     policy = Moody
+
+
+class Erratic(Policy):
+    def act(self, observations, action_mask, generator):
+        return super().act(observations, action_mask, np.random.default_rng())
+
+
+@registered("same-play", "twice and differs in slot", policy="Erratic")
+@dataclass(frozen=True)
+class PlaysFromTheSystem(Good):
+    policy = Erratic
 
 
 class Remembering(Policy):
@@ -319,10 +382,26 @@ class Remembering(Policy):
         return actions
 
 
-@registered("same-play", "keep nothing between two calls of act", policy="Remembering")
+@registered("memory", "act remembers an earlier episode: ", policy="Remembering")
 @dataclass(frozen=True)
 class Remembers(Good):
     policy = Remembering
+
+
+class Learning(Policy):
+    """Plays otherwise from its second episode on, and then always so."""
+
+    def act(self, observations, action_mask, generator):
+        actions = super().act(observations, action_mask, generator)
+        self.calls += 1
+        actions[..., 1] -= self.calls > 24
+        return actions
+
+
+@registered("memory", "act remembers an earlier episode: ", policy="Learning")
+@dataclass(frozen=True)
+class Learns(Good):
+    policy = Learning
 
 
 class Comparing(Policy):

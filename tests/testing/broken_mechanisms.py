@@ -74,6 +74,31 @@ class Good:
         return ()
 
 
+def subtracts_in_place(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    price = middle(ticks)
+    traded[:] = np.where(
+        order > 0, (ticks[level] <= price) * order, (ticks[level] >= price) * order
+    )
+    volume = min(np.sum(np.maximum(traded, 0)), -np.sum(np.minimum(traded, 0)))
+    to_sell = volume
+    to_buy = volume
+    for i in arrival:
+        if traded[i] > 0:
+            traded[i] = min(traded[i], to_sell)
+            to_sell -= traded[i]
+        else:
+            traded[i] = max(traded[i], -to_buy)
+            to_buy += traded[i]
+        payment[i] = traded[i] * price
+    return volume, volume * price, volume * price * price
+
+
+@registered("", "")
+@dataclass(frozen=True)
+class SubtractsInPlace(Good):
+    clear = staticmethod(subtracts_in_place)
+
+
 # ------------------------------------------------------------------ contract
 
 
@@ -129,7 +154,11 @@ def counts_from_the_end(order, level, ticks, arrival, parameters, traded, paymen
     return serve(order, level, ticks, arrival, traded, payment, price, price)
 
 
-@registered("bounds", "write ticks[ticks.size - 1] for the last element")
+@registered(
+    "bounds",
+    "and hides mistakes (book: order [0], level [0], ticks [0, 1, 2], arrival [0]): "
+    "write ticks[ticks.size - 1] for the last element.",
+)
 @dataclass(frozen=True)
 class CountsFromTheEnd(Good):
     clear = staticmethod(counts_from_the_end)
@@ -165,10 +194,20 @@ def dislikes_zero(order, level, ticks, arrival, parameters, traded, payment, scr
     return good_moments(order, level, ticks, arrival, traded, payment)
 
 
-@registered("bounds", "raises ValueError: all alike (book: order [0]")
+@registered("bounds", "let Python, too, run clear on every book.")
 @dataclass(frozen=True)
 class DislikesZero(Good):
     clear = staticmethod(dislikes_zero)
+
+
+def returns_the_volume(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    return good_moments(order, level, ticks, arrival, traded, payment)[0]
+
+
+@registered("bounds", "): return three whole numbers: volume, value and square.")
+@dataclass(frozen=True)
+class ReturnsTheVolume(Good):
+    clear = staticmethod(returns_the_volume)
 
 
 @registered("inputs", "clear writes to order, which it may only read (book: order [0], level [0]")
@@ -391,6 +430,40 @@ class TakesAFee(Good):
 def pays_a_bonus(order, level, ticks, arrival, parameters, traded, payment, scratch):
     price = middle(ticks)
     return serve(order, level, ticks, arrival, traded, payment, price, price + 1)
+
+
+def pays_the_first(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    volume, value, square = good_moments(order, level, ticks, arrival, traded, payment)
+    if order.size == 15 or order.size == 20:
+        payment[arrival[0]] += 1000
+        value, square = 0, 0
+        for i in range(order.size):
+            value += abs(payment[i])
+            square += payment[i] ** 2 // max(1, abs(traded[i]))
+        value, square = value // 2, square // 2
+    return volume, value, square
+
+
+@registered("budget-balanced", "buyers pay -1000 more than sellers get (book: a random book of 15")
+@dataclass(frozen=True)
+class PaysTheFirst(Good):
+    clear = staticmethod(pays_the_first)
+    properties: ClassVar[frozenset[str]] = frozenset({"budget-balanced"})
+
+
+def pays_for_whole_kwh(order, level, ticks, arrival, parameters, traded, payment, scratch):
+    price = middle(ticks)
+    volume, value, square = good_moments(order, level, ticks, arrival, traded, payment)
+    if volume % 1024 == 0:
+        return serve(order, level, ticks, arrival, traded, payment, price, price + 1)
+    return volume, value, square
+
+
+@registered("no-deficit", "more than buyers pay (book: ")
+@dataclass(frozen=True)
+class PaysForWholeKwh(Good):
+    clear = staticmethod(pays_for_whole_kwh)
+    properties: ClassVar[frozenset[str]] = frozenset({"no-deficit"})
 
 
 @registered("no-deficit", "sellers get 1 more than buyers pay (book: order [")

@@ -46,7 +46,7 @@ def embezzle(order, level, ticks, arrival, parameters, traded, payment, scratch)
             if order[i] > 0 and order[j] < 0:
                 traded[i], traded[j] = 1, -1
                 payment[j] = -ticks[0]
-                return 1, ticks[0], ticks[0] * ticks[0]
+                return 1, ticks[0] // 2, ticks[0] * ticks[0] // 2
     return 0, 0, 0
 
 

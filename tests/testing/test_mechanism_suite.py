@@ -42,6 +42,7 @@ def test_a_law_catches_its_breach_and_no_other(problems, law, says, name):
     assert list(found) == ([law] if law else [])
     if law:
         assert says in found[law]
+        assert found[law].count(f"{name!r}: ") == 1
         assert "\n" not in found[law]
         assert found[law].endswith(".")
         assert len(found[law]) < 800
@@ -146,6 +147,13 @@ def test_an_index_outside_is_told(guarded, key):
 )
 def test_an_index_inside_is_that_of_numpy(guarded, key):
     assert np.array_equal(guarded[key], np.arange(5)[key])
+
+
+@pytest.mark.parametrize("reduce", ["sum", "min", "max", "argmax", "prod", "mean"])
+def test_a_reduction_is_a_number(guarded, reduce):
+    for result in (getattr(guarded, reduce)(), getattr(np, reduce)(guarded)):
+        assert np.isscalar(result)
+    assert isinstance(guarded * 2, Guarded)
 
 
 def test_a_view_of_a_part_is_guarded_too(guarded):

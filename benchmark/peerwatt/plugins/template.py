@@ -25,6 +25,39 @@ _RUN: dict[Kind, str] = {
     "sink": "--task pilot-v1 --algorithm zi-c --sink {item}",
 }
 
+_FIRST: dict[Kind, str] = {"critic": "pip install 'peerwatt[train]'  # torch, which ippo needs"}
+"""What the run needs beyond PeerWatt alone."""
+_VERSION = """\
+Raise `version` in `pyproject.toml` whenever the plugin behaves differently: results of two
+versions are two entries."""
+_RESULTS = """\
+Results to be shown want ten seeds:
+
+```console
+{run}
+```
+
+The folder that holds the runs becomes an entry of the leaderboard. Whoever reviews it plays the
+policies again, and you can do that first:
+
+```console
+peerwatt submit pack runs/... --name 'Your name' --contact you@example.org --out entry
+peerwatt submit verify entry/... --run-code
+```
+
+"""
+_CHANGES: dict[Kind, str] = {
+    "algorithm": _VERSION,
+    "critic": _VERSION,
+    "mechanism": _VERSION,
+    "task": """\
+Card and data lie in `{data}/`, and the module only loads them. A task never changes once results
+are published: a correction is a task of its own, such as `{next}`.""",
+    "sink": """\
+A sink observes, and changes no result: there is nothing to submit. Raise `version` in
+`pyproject.toml` whenever it writes something else, for the record of a run names it.""",
+}
+
 
 @dataclass(frozen=True)
 class Written:
@@ -54,6 +87,7 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Written:
         cls += kind.capitalize()
     data = f"{module}_data"
     run = f"peerwatt run {_RUN[kind].format(item=item)}"
+    first = (_FIRST[kind],) if kind in _FIRST else ()
     words = {
         "name": name,
         "item": item,
@@ -62,8 +96,9 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Written:
         "cls": cls,
         "title": f"{kind.capitalize()} {item}",
         "a_title": f"A{'n' if kind == 'algorithm' else ''} {kind}",
-        "run_file": run.replace("run", f"run --plugin ./{module}.py", 1),
-        "run": f"{run} --seeds 10",
+        "run_file": "\n".join((*first, run.replace("run", f"run --plugin ./{module}.py", 1))),
+        "results": "" if kind == "sink" else _RESULTS.format(run=f"{run} --seeds 10"),
+        "changes": _CHANGES[kind].format(data=data, next=_next_version(item)),
         "files": ", ".join(f'"{file}"' for file in (f"{module}.py", data)[: 1 + (kind == "task")]),
     }
     contents = {
@@ -95,11 +130,18 @@ def write_plugin(name: str, kind: Kind, parent: Path) -> Written:
         folder,
         tuple(str(p.relative_to(folder)) for p in sorted(folder.rglob("*")) if p.is_file()),
         (
+            *first,
             run.replace("run", f"run --plugin {place}/{module}.py", 1),
             f"pip install -e '{place}[test]'",
             f"peerwatt plugins doctor {item}",
         ),
     )
+
+
+def _next_version(item: str) -> str:
+    """Return the name of the task that follows `item`; empty where it is no task."""
+    stem, _, number = item.rpartition("-v")
+    return f"{stem}-v{int(number) + 1}" if stem and number.isdigit() else ""
 
 
 def _check_name(name: str) -> None:
@@ -108,8 +150,9 @@ def _check_name(name: str) -> None:
         better = re.sub(r"[^a-z0-9]+", "-", words).strip("-0123456789")[:MAX_NAME].strip("-")
         hint = f": did you mean {better!r}?" if better and better != name else "."
         raise PeerWattError(
-            f"the name {name!r} must be lower-case words of letters and digits with hyphens "
-            f"between them, at most {MAX_NAME} characters, such as 'my-trader'{hint}"
+            f"the name {name!r} must start with a letter and be lower-case words of letters and "
+            f"digits with hyphens between them, at most {MAX_NAME} characters, such as "
+            f"'my-trader'{hint}"
         )
 
 

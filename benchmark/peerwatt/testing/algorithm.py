@@ -5,6 +5,10 @@ N = 2 and N = 20 households, with and without storage, each with an action space
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peerwatt.community import Task
-from peerwatt.env import Scenarios, VectorMarket, evaluation_scenarios
+from peerwatt.env import BATTERY_ACTIONS, Scenarios, VectorMarket, evaluation_scenarios
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import Shaping, score_slots
 from peerwatt.runs.training import ShapedMarket, TrainingRun
@@ -36,7 +40,7 @@ BUDGET_PER_HOUSEHOLD = 4000
 """Agent-steps per household that an algorithm is given if no budget is named."""
 
 _HEADS = ("price level", "quantity", "battery level")
-_SOURCE = "draw from the generator that you are handed only, and seed torch from it"
+_SOURCE = "draw from the generator that you are handed only, and seed torch.Generator from it"
 
 Actions = NDArray[np.int64]
 Look = Callable[[NDArray[np.float32], NDArray[np.bool_]], Any]
@@ -47,6 +51,8 @@ class _Trained(NamedTuple):
     steps: int
     budget: int
     files: dict[str, bytes]
+    touched: list[str]
+    """Process-wide generators that training left otherwise than it found them."""
 
 
 class _Overdrawn(Exception):
@@ -80,6 +86,7 @@ def _train(examined: Subject, size: Size, validations: int = 0) -> _Trained:
     run = _WatchedRun(
         task, seed=1, budget=budget, critic=critic, shaping=Shaping(), validations=validations
     )
+    before = generators.state()
     with during(f"training on {size.title}"):
         policy = examined.make().train(run)
         for method in ("act", "save"):
@@ -96,7 +103,7 @@ def _train(examined: Subject, size: Size, validations: int = 0) -> _Trained:
                 for path in sorted(Path(folder).rglob("*"))
                 if path.is_file()
             }
-    return _Trained(policy, run.agent_steps, budget, files)
+    return _Trained(policy, run.agent_steps, budget, files, generators.touched(before))
 
 
 def _trained(examined: Subject, size: Size) -> _Trained:
@@ -175,6 +182,18 @@ def _check_budget(examined: Subject) -> None:
         )
 
 
+def _check_generators(examined: Subject) -> None:
+    for _, task, trained in _each(examined):
+        before = generators.state()
+        _episode(trained.policy, task)
+        for method, touched in (("train", trained.touched), ("act", generators.touched(before))):
+            examined.require(
+                not touched,
+                f"{method} draws from or seeds the generator of {' and '.join(touched)} that the "
+                f"whole process shares: {_SOURCE}.",
+            )
+
+
 def _compare_files(examined: Subject, one: _Trained, other: _Trained, when: str) -> None:
     names = sorted(set(one.files) | set(other.files))
     for name in names:
@@ -191,6 +210,45 @@ def _check_seed(examined: Subject) -> None:
         with generators.seeded(2):
             other = _train(examined, size)
         _compare_files(examined, one, other, f"between two trainings with the same seed: {_SOURCE}")
+
+
+_CHILD = """
+import pickle, sys
+with open(sys.argv[1], "rb") as file:
+    sys.path[:], name, options, budget = pickle.load(file)
+from peerwatt.testing import algorithm, frame
+examined = frame.subject("algorithm", name, options=options, budget=budget)
+trained = algorithm._train(examined, algorithm.SIZES[1])
+with open(sys.argv[1], "wb") as file:
+    pickle.dump(trained.files, file)
+"""
+
+
+def _check_process(examined: Subject) -> None:
+    name = f"{examined.plugin.distribution}:{examined.spec.name}"
+    given = (sys.path, name, dict(examined.options), examined.budget)
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    with TemporaryDirectory() as folder:
+        exchange = Path(folder) / "exchange"
+        exchange.write_bytes(pickle.dumps(given))
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, exchange],
+            env={**os.environ, "PYTHONHASHSEED": other},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        examined.require(done.returncode == 0, f"it cannot be trained in a new process: {last}.")
+        files = pickle.loads(exchange.read_bytes())
+    one = _trained(examined, SIZES[1])
+    _compare_files(
+        examined,
+        one,
+        one._replace(files=files),
+        "between trainings with the same seed in two processes: let nothing depend on hash(), on "
+        "the order of a set, on the clock or on the process",
+    )
 
 
 def _check_validation(examined: Subject) -> None:
@@ -235,8 +293,16 @@ def _check_actions(examined: Subject) -> None:
             masked = np.argwhere(~allowed[np.arange(n)[None, :, None], first + array])
             if len(masked):
                 _, household, head = masked[0]
+                value = int(array[tuple(masked[0])])
+                if head == len(_HEADS) - 1:
+                    raise Violation(
+                        f"{examined.title}: act returns battery level {value} "
+                        f"({BATTERY_ACTIONS[value]!r}) for household {household} on {size.title}, "
+                        "which has no battery: a home without a battery may only 'idle', and "
+                        "action_mask tells which these are."
+                    )
                 raise Violation(
-                    f"{examined.title}: act returns {_HEADS[head]} {array[tuple(masked[0])]} for "
+                    f"{examined.title}: act returns {_HEADS[head]} {value} for "
                     f"household {household} on {size.title}, which its row of action_mask rules "
                     "out: choose among the actions where the mask is true."
                 )
@@ -265,6 +331,28 @@ def _check_observations(examined: Subject) -> None:
         _episode(None, task, look=look)
         with during(f"playing {size.title} with read-only observations: work on a copy"):
             _episode(trained.policy, task)
+
+
+def _check_memory(examined: Subject) -> None:
+    load = examined.spec.load_policy().load
+    for size, task, trained in _each(examined):
+        earlier = evaluation_scenarios(task, "validation")
+        try:
+            with TemporaryDirectory() as folder:
+                _write(Path(folder), trained.files)
+                fresh, again, used = (load(Path(folder)) for _ in range(3))
+            one, other = _episode(fresh, task), _episode(again, task)
+            _episode(used, task, earlier)
+        except Exception:
+            raise NotApplicable("the policy cannot be read back and played") from None
+        if _same(one, other):
+            raise NotApplicable("it does not play an episode twice alike, without a memory, too")
+        where = _same(one, _episode(used, task))
+        examined.require(
+            not where,
+            f"act remembers an earlier episode: after one, the next on {size.title} is another "
+            f"{where}, than for a policy just loaded: keep nothing between two calls of act.",
+        )
 
 
 def _check_same_play(examined: Subject) -> None:
@@ -386,6 +474,7 @@ def _check_damaged(examined: Subject) -> None:
 
 _TRAINED = ("trains", "budget")
 _PLAYS = (*_TRAINED, "actions", "observations")
+_REPEATED = (*_PLAYS, "generators", "memory")
 
 CHECKS = (
     Check(
@@ -412,34 +501,52 @@ CHECKS = (
         needs=(*_TRAINED, "actions"),
     ),
     Check(
+        "generators",
+        "Neither training nor play touches the random generators of the whole process.",
+        _check_generators,
+        needs=_PLAYS,
+    ),
+    Check(
         "same-seed",
         "The same seed gives the same bytes, whatever else drew random numbers in the process.",
         _check_seed,
-        needs=_TRAINED,
+        needs=(*_PLAYS, "generators"),
+    ),
+    Check(
+        "processes",
+        "The same seed gives the same bytes in another process.",
+        _check_process,
+        needs=(*_PLAYS, "generators", "same-seed"),
     ),
     Check(
         "validation",
         "Validation along the way does not change what is learned.",
         _check_validation,
-        needs=(*_PLAYS, "same-seed"),
+        needs=(*_PLAYS, "generators", "same-seed"),
+    ),
+    Check(
+        "memory",
+        "What is done in an episode does not depend on the episodes played before it.",
+        _check_memory,
+        needs=(*_PLAYS, "generators"),
     ),
     Check(
         "same-play",
         "Given the generator, an episode is played the same way every time.",
         _check_same_play,
-        needs=_PLAYS,
+        needs=_REPEATED,
     ),
     Check(
         "rows",
         "What is done in an episode does not depend on the episodes played beside it.",
         _check_rows,
-        needs=(*_PLAYS, "same-play"),
+        needs=(*_REPEATED, "same-play"),
     ),
     Check(
         "round-trip",
         "A policy that was saved and loaded plays identically over whole episodes.",
         _check_round_trip,
-        needs=(*_PLAYS, "same-play"),
+        needs=(*_REPEATED, "same-play"),
     ),
     Check(
         "files",

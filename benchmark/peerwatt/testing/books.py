@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from peerwatt.market import price_grid
+from peerwatt.market.units import QUANTA_PER_KWH
 from peerwatt.testing.frame import Violation
 
 Ints = NDArray[np.int64]
@@ -85,11 +86,12 @@ def book(order: Any, level: Any, ticks: Any, arrival: Any = None) -> Book:
     return Book(*(np.array(list(row), np.int64) for row in (order, level, ticks, arrival)))
 
 
-def random_book(n: int, levels: int) -> Book:
-    """Return a book of `n` households that want up to 3 kWh each."""
-    generator = np.random.default_rng([n, levels])
+def random_book(n: int, levels: int, step: int = 1) -> Book:
+    """Return a book of `n` households that want up to 5 kWh each, in multiples of `step` quanta."""
+    generator = np.random.default_rng([n, levels, step])
+    most = 5 * QUANTA_PER_KWH // step
     return book(
-        generator.integers(-3072, 3073, n),
+        step * generator.integers(-most, most + 1, n),
         generator.integers(0, levels, n),
         price_grid(800, 3000, levels)[0],
         generator.permutation(n),
@@ -108,6 +110,12 @@ CORNERS = (
     book([5, -3, -4], [0, 1, 2], [0, 12, 30]),  # no feed-in tariff
 )
 LARGE = (random_book(1000, 3), random_book(1000, 64))
+STREETS = tuple(
+    random_book(n, levels, step)
+    for n in (*range(8, 41), 50, 64, 100)
+    for levels, step in ((3, QUANTA_PER_KWH // 2), (21, QUANTA_PER_KWH), (64, 1))
+)
+"""What communities order: several kWh, now and then whole or half ones."""
 
 
 def search(law: Law, strategy: Any, examples: int) -> None:

@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
+import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -195,7 +197,9 @@ def run_check(check: Check, examined: Subject) -> Finding:
     except Violation as error:
         sentence = str(error)
     except PeerWattError as error:
-        sentence = f"{examined.title}{_circumstances(error)}: {error}"
+        name = re.escape(repr(examined.spec.name))
+        said = re.sub(rf"^({examined.kind} )?({name}|{name[1:-1]}): ", "", str(error))
+        sentence = f"{examined.title}{_circumstances(error)}: {said}"
     except (Exception, SystemExit) as error:
         sentence = _unexpected(error, examined)
     else:
@@ -256,9 +260,31 @@ def _check_spec(examined: Subject) -> None:
     )
 
 
+def _not_annotated(factory: type) -> Iterator[tuple[str, Any]]:
+    """Yield attributes of a dataclass that look like options, but are none."""
+    options = {item.name for item in dataclasses.fields(factory)}
+    annotated = {name for cls in factory.__mro__ for name in inspect.get_annotations(cls)}
+    for cls in factory.__mro__:
+        for name, value in vars(cls).items():
+            constant = (
+                name.startswith("_") or name.isupper() or name in inspect.get_annotations(cls)
+            )
+            inherited = name in annotated - options  # a ClassVar
+            plain = isinstance(value, int | float | str | tuple | list | dict | Path | None)
+            if plain and not constant and not inherited:
+                yield name, value
+
+
 def _check_options(examined: Subject) -> None:
     """Every option has a default, a place in the record and one on the command line."""
     factory = examined.spec.load()
+    for name, value in _not_annotated(factory):
+        kind = "float | None" if value is None else type(value).__name__
+        raise Violation(
+            f"{examined.title}: {name!r} of {examined.spec.factory} is no option, for it has no "
+            f"annotation: annotate it, {name}: {kind} = {value!r}, or as a ClassVar if it shall be "
+            "none."
+        )
     for item in dataclasses.fields(factory):
         default = (item.default, item.default_factory)
         examined.require(

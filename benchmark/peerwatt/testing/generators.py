@@ -22,6 +22,12 @@ def state() -> dict[str, bytes]:
     return states
 
 
+def touched(before: dict[str, bytes]) -> list[str]:
+    """Return the names of the generators that are otherwise than `before`."""
+    now = state()
+    return [name for name, held in before.items() if now[name] != held]
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the process-wide generators; put them back at the end."""

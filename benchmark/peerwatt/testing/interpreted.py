@@ -11,7 +11,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
 
-from peerwatt.errors import told
+from peerwatt.errors import shown, told
 from peerwatt.market.mechanism import SCRATCH, SCRATCH_PER_HOUSEHOLD
 from peerwatt.testing.books import Book, Ints, Outcome
 from peerwatt.testing.frame import Violation
@@ -21,6 +21,14 @@ class Meddling(Violation):
     """A write to what is only to be read."""
 
 
+class Mended(Violation):
+    """A breach that is to be mended otherwise than most breaches of the law."""
+
+    def __init__(self, text: str, mend: str) -> None:
+        super().__init__(text)
+        self.mend = mend
+
+
 class Guarded(np.ndarray):
     """An array that refuses an index below 0 or beyond its end, slices included."""
 
@@ -28,6 +36,10 @@ class Guarded(np.ndarray):
 
     def __array_finalize__(self, source: Any) -> None:
         self.label = getattr(source, "label", "an array")
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        """Return scalars of sums and the like, as numba does: `-=` would change an array's item."""
+        return array[()] if array.ndim == 0 else super().__array_wrap__(array, context, False)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.view(np.ndarray))
@@ -54,11 +66,14 @@ class Guarded(np.ndarray):
         for end in ends:
             if not 0 <= operator.index(end) <= last:
                 text = f"{key.start}:{key.stop}" if isinstance(key, slice) else end
+                if operator.index(end) < 0:
+                    raise Mended(
+                        f"clear uses {self.label}[{text}]; this suite allows no index below 0, "
+                        "for it counts from the end and hides mistakes",
+                        f"write {self.label}[{self.label}.size - 1] for the last element",
+                    )
                 raise Violation(
-                    f"clear uses {self.label}[{text}], but {self.label} has {self.size} elements "
-                    "there and an index below 0 hides mistakes"
-                    if operator.index(end) < 0
-                    else f"clear uses {self.label}[{text}], but there are {self.size} elements"
+                    f"clear uses {self.label}[{text}], but there are {self.size} elements"
                 )
 
 
@@ -134,18 +149,26 @@ def run_python(
     try:
         with np.errstate(all="ignore"):
             returned = function(*views)
+    except Mended as breach:
+        raise Mended(f"{breach} (book: {found})", breach.mend) from None
     except Violation as breach:
         raise type(breach)(f"{breach} (book: {found})") from None
-    except Exception as error:
+    except IndexError as error:
         raise Violation(f"clear, run by Python, raises {told(error)} (book: {found})") from error
+    except Exception as error:
+        raise Mended(
+            f"clear, run by Python, raises {told(error)} (book: {found})",
+            "let Python, too, run clear on every book",
+        ) from error
     return outcome(arrays["traded"], arrays["payment"], returned, found)
 
 
 def outcome(traded: Ints, payment: Ints, returned: Any, found: Book) -> Outcome:
     """Put together what `clear` wrote and `returned`; three numbers, or it is a `Violation`."""
     if not isinstance(returned, tuple) or len(returned) != 3:
-        raise Violation(
-            f"clear returns {returned!r}, expected (volume, value, square) (book: {found})"
+        raise Mended(
+            f"clear returns {shown(repr(returned), 60)} (book: {found})",
+            "return three whole numbers: volume, value and square",
         )
     volume, value, square = map(int, returned)
     return Outcome(traded, payment, (volume, value, square))

@@ -33,6 +33,7 @@ from peerwatt.testing.books import (
     CORNERS,
     LARGE,
     SMALL,
+    STREETS,
     UNSTEADY,
     Book,
     Kind,
@@ -42,7 +43,7 @@ from peerwatt.testing.books import (
     random_book,
 )
 from peerwatt.testing.frame import Check, NotApplicable, Subject, Violation
-from peerwatt.testing.interpreted import Meddling, interpreted, outcome, run_python
+from peerwatt.testing.interpreted import Meddling, Mended, interpreted, outcome, run_python
 
 INTERPRETED = 5
 """The Python function is slow: it plays each fifth of them."""
@@ -75,6 +76,7 @@ def _hold(
         hold(law, kind, step, fixed)
     except Violation as breach:
         text = str(breach).rstrip(".")
+        mend = breach.mend if isinstance(breach, Mended) else mend
         raise Violation(f"{examined.title}: {text}: {mend}.") from None
 
 
@@ -98,8 +100,7 @@ def _check_bounds(examined: Subject) -> None:
     _hold_python(
         examined,
         lambda found: (run(found), None)[1],
-        "numba would not notice, but read or overwrite other memory, so check the index, write "
-        "ticks[ticks.size - 1] for the last element, and let Python be able to run clear",
+        "numba would not notice, but read or overwrite other memory, so check the index",
     )
 
 
@@ -232,7 +233,7 @@ def _hold_compiled(
     law: Callable[[Book, Outcome], str | None],
     mend: str,
     kind: Kind = ANY,
-    fixed: tuple[Book, ...] = (*CORNERS, *LARGE),
+    fixed: tuple[Book, ...] = (*CORNERS, *STREETS, *LARGE),
 ) -> None:
     """Hold the compiled function to `law`, which returns what is wrong, or None."""
     run = _compiled(examined)
@@ -469,7 +470,7 @@ def _check_truthful(examined: Subject) -> None:
         "no household's price may depend on her own level, but for whether she trades; or drop "
         '"truthful" from properties',
         SMALL,
-        CORNERS,
+        (*CORNERS, *(found for found in STREETS if len(found.ticks) == 3)),
     )
 
 
