@@ -254,7 +254,7 @@ def _scale(intervals: Sequence[Interval], start: float, stop: float, unit: str) 
         low, high = middle - least / 2, middle + least / 2
     low, high = low - room, high + room
     if unit == "score":  # scores lie in [0, 1]; leave a little room for the markers there
-        low, high = max(low, -0.03), min(high, 1.03)
+        return Axis(max(low, -0.03), min(high, 1.03), start, stop, least=0.0, most=1.0)
     return Axis(low, high, start, stop)
 
 

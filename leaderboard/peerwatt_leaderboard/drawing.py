@@ -61,6 +61,9 @@ class Axis:
     high: float
     start: float
     stop: float
+    least: float = -math.inf
+    most: float = math.inf
+    """Values beyond these do not exist: room for markers, but no tick."""
 
     def __call__(self, value: float) -> float:
         """Return the place of `value` in the picture."""
@@ -74,7 +77,8 @@ class Axis:
         step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * 0.999)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return [round(index * step, 10) + 0.0 for index in range(first, last + 1)]
+        ticks = [round(index * step, 10) + 0.0 for index in range(first, last + 1)]
+        return [tick for tick in ticks if self.least <= tick <= self.most]
 
 
 @dataclass(frozen=True)
