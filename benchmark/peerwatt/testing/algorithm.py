@@ -5,8 +5,8 @@ N = 2 and N = 20 households, with and without storage, each with an action space
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -213,14 +213,14 @@ def _check_seed(examined: Subject) -> None:
 
 
 _CHILD = """
-import pickle, sys
-with open(sys.argv[1], "rb") as file:
-    sys.path[:], name, options, budget = pickle.load(file)
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as file:
+    sys.path[:], name, options, budget = json.load(file)
 from peerwatt.testing import algorithm, frame
 examined = frame.subject("algorithm", name, options=options, budget=budget)
 trained = algorithm._train(examined, algorithm.SIZES[1])
-with open(sys.argv[1], "wb") as file:
-    pickle.dump(trained.files, file)
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    json.dump({name: content.hex() for name, content in trained.files.items()}, file)
 """
 
 
@@ -229,8 +229,8 @@ def _check_process(examined: Subject) -> None:
     given = (sys.path, name, dict(examined.options), examined.budget)
     other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     with TemporaryDirectory() as folder:
-        exchange = Path(folder) / "exchange"
-        exchange.write_bytes(pickle.dumps(given))
+        exchange = Path(folder) / "exchange.json"
+        exchange.write_text(json.dumps(given), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-c", _CHILD, exchange],
             env={**os.environ, "PYTHONHASHSEED": other},
@@ -240,7 +240,8 @@ def _check_process(examined: Subject) -> None:
         )
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         examined.require(done.returncode == 0, f"it cannot be trained in a new process: {last}.")
-        files = pickle.loads(exchange.read_bytes())
+        told = json.loads(exchange.read_text(encoding="utf-8"))
+    files = {name: bytes.fromhex(content) for name, content in told.items()}
     one = _trained(examined, SIZES[1])
     _compare_files(
         examined,
