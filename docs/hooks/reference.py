@@ -280,14 +280,15 @@ def metrics() -> str:
 
 def laws() -> str:
     """Return the page of the conformance suites."""
-    from peerwatt.testing.frame import KINDS, suite
+    from peerwatt.plugins.loader import PLUGIN_KINDS
+    from peerwatt.testing.frame import suite
 
     parts = [
         "# Laws",
         "What `peerwatt plugins doctor` and the pytest plugin hold a plugin to, by kind. A failure "
         "says what is wrong and how to mend it.",
     ]
-    for kind in KINDS:
+    for kind in PLUGIN_KINDS:
         rows = ((_code(check.name), check.law) for check in suite(kind))
         parts += [f"## {kind.capitalize()} {{ #{kind} }}", _table(("law", "what must hold"), rows)]
     return "\n\n".join(parts)

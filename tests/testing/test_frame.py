@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from peerwatt.errors import PeerWattError
-from peerwatt.plugins.loader import registry
+from peerwatt.plugins.loader import PLUGIN_KINDS, registry
 from peerwatt.testing import Check, NotApplicable, Violation, examine, suite
-from peerwatt.testing.frame import KINDS, run_check, subject
+from peerwatt.testing.frame import run_check, subject
 
 PLUGIN = """
 {imports}
@@ -101,7 +101,7 @@ def test_options_reach_the_plugin():
     assert "option nvec of algorithm 'zi-c'" in next(f.problem for f in found if f.problem)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLUGIN_KINDS)
 def test_laws_are_named_once_and_need_earlier_ones(kind):
     before = set()
     for check in suite(kind):

@@ -31,9 +31,6 @@ from peerwatt.plugins.loader import (
 )
 from peerwatt.plugins.specs import PROJECT
 
-KINDS = PLUGIN_KINDS
-"""Kinds of plugins that have a suite, each in the module of that name beside this one."""
-
 HEAVY = ("torch", "litellm", "numba", "matplotlib", "wandb", "ray", "pandas")
 """What must not be imported only to list a plugin."""
 
@@ -133,9 +130,14 @@ def subject(
     Raises:
         PeerWattError: there is no suite for `kind`, or no such plugin.
     """
-    if kind not in KINDS:
-        raise PeerWattError(f"there is no suite for {kind!r}: expected one of {', '.join(KINDS)}.")
+    _check_kind(kind)
     return Subject(kind, find(kind, name), options or {}, budget)
+
+
+def _check_kind(kind: Kind) -> None:
+    if kind not in PLUGIN_KINDS:
+        known = ", ".join(PLUGIN_KINDS)
+        raise PeerWattError(f"there is no suite for {kind!r}: expected one of {known}.")
 
 
 def suite(kind: Kind) -> tuple[Check, ...]:
@@ -144,8 +146,7 @@ def suite(kind: Kind) -> tuple[Check, ...]:
     Raises:
         PeerWattError: there is no suite for `kind`, or what it needs is not installed.
     """
-    if kind not in KINDS:
-        raise PeerWattError(f"there is no suite for {kind!r}: expected one of {', '.join(KINDS)}.")
+    _check_kind(kind)
     try:
         module = importlib.import_module(f"peerwatt.testing.{kind}")
     except ModuleNotFoundError as error:
@@ -233,7 +234,7 @@ def _unexpected(error: BaseException, examined: Subject) -> str:
         if name.partition(".")[0] == package:
             place = f" at {Path(code.co_filename).name}:{trace.tb_lineno}, in {code.co_name}"
         trace = trace.tb_next
-    return f"{examined.title}{_circumstances(error)}: {told(error)[:500]}{place}."
+    return f"{examined.title}{_circumstances(error)}: {told(error)}{place}."
 
 
 def _check_spec(examined: Subject) -> None:
@@ -311,7 +312,7 @@ def _check_options(examined: Subject) -> None:
     except (Exception, SystemExit) as error:
         raise Violation(
             f"{examined.title}: no command line can be made from {examined.spec.factory} "
-            f"({told(error)[:300]}): annotate every field with a type such as "
+            f"({told(error)}): annotate every field with a type such as "
             "int, float, bool, str or tuple[int, ...]."
         ) from None
     examined.make()
