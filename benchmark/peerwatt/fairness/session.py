@@ -1,0 +1,222 @@
+"""What a run tells its critic, and what a critic tells of itself.
+
+A critic without memory needs none of this: it has `score`, and that is all. One that draws random
+numbers, asks a model over the network or learns has `open(session)` instead, which returns an
+`OpenCritic` for the length of one run; the options, a frozen dataclass, stay as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from pydantic import ConfigDict, Field
+
+from peerwatt.fairness.critic import Critic, FairnessScores, SlotBatch
+from peerwatt.fairness.transcript import Recording, Transcript
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How a market is put to a critic that is asked in words; its scores should not depend on it.
+
+    Runs leave it alone. The benchmark of critics varies it.
+    """
+
+    order: int = 0
+    """Households come in another order, with other ids, for each number."""
+    backwards: bool = False
+    """Slots that share a call come in reverse order."""
+    note: str = ""
+    """Text of an attacker, which training never has: put into the household ids and a note."""
+
+
+@dataclass(frozen=True)
+class CriticSession:
+    """What a critic gets for the length of one run."""
+
+    generator: np.random.Generator
+    """The only source of randomness of the critic."""
+    seed: int = 0
+    """Seed of the run."""
+    run: str = ""
+    """Names the run, the same when it is started again; "" if there is nothing to resume."""
+    entry: str = ""
+    """Names the entry: all seeds of one configuration, which share what may be spent."""
+    fresh: bool = False
+    """Whether the run is done anew on purpose, so that what it had spent before is forgotten."""
+    store: Path | None = None
+    """Folder for what runs share, such as answers that were paid for; None keeps nothing."""
+    transcript: Transcript | None = None
+    """Where every exchange is written; None writes none."""
+    recording: Recording | None = None
+    """Answers of an earlier run, to be given again instead of asking anybody."""
+    expected_slots: int | None = None
+    """How many slots the run will ask scores for, if it is known."""
+    repeat: int = 0
+    """Which of several independent answers to the same question is wanted."""
+    presentation: Presentation = Presentation()
+    path: str = ""
+    """Where in a critic that is made of others this one is, such as "members.0"."""
+
+    def child(self, name: str) -> CriticSession:
+        """Return the session of a critic inside this one, with a generator of its own."""
+        path = f"{self.path}.{name}" if self.path else name
+        generator = self.generator.spawn(1)[0]
+        return dataclasses.replace(self, generator=generator, path=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How well a student imitates its teacher, on slots that it never learned from."""
+
+    __pydantic_config__ = STRICT
+
+    slots: Count
+    """Held-out slots that the interval rests on."""
+    error: Amount | None
+    """Mean absolute difference between student and teacher, over slots and scores."""
+    low: Amount | None
+    high: Amount | None
+    """95 % interval of the mean."""
+    bound: Amount
+    """What `high` should stay below."""
+    within: bool | None
+    """Whether it did at the end of the run; None: too few slots to tell."""
+    asked: Count
+    """Slots put to the teacher, for any reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticUsage:
+    """What a critic did in one run, and what that cost.
+
+    `slots` is the sum of `undefined`, `skipped`, `scored`, `student`, `fallback` and all of
+    `abstained`.
+    """
+
+    __pydantic_config__ = STRICT
+
+    slots: Count = 0
+    """Slots that scores were wanted for."""
+    undefined: Count = 0
+    """Of these, slots in which no trade was feasible: nobody is asked about them."""
+    skipped: Count = 0
+    """Not chosen by `every` or `share`: left unscored on purpose."""
+    scored: Count = 0
+    """Scored by the critic itself, or an answer of its own given again."""
+    student: Count = 0
+    """Scored by a network that imitates the critic."""
+    fallback: Count = 0
+    """Scored by the rule critic, for the critic failed."""
+    abstained: dict[Word, Count] = field(default_factory=dict)
+    """Left unscored for the critic failed: reason -> slots."""
+    calls: Count = 0
+    """Requests sent, those that failed, were tried again or asked for a repair included."""
+    retries: Count = 0
+    """Requests sent again after a failure of the network or the server."""
+    repaired: Count = 0
+    """Replies that were invalid and valid after one repair."""
+    invalid: dict[Word, Count] = field(default_factory=dict)
+    """Replies that could not be used: reason -> replies, repaired ones included."""
+    failed: dict[Word, Count] = field(default_factory=dict)
+    """Requests without a reply: reason -> requests."""
+    cache_hits: Count = 0
+    """Questions answered by an answer that was there already."""
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    dollars: Amount | None = None
+    """What the calls cost; None if a price is not known."""
+    seconds: Amount = 0.0
+    """Wall-clock time spent waiting for answers."""
+    latencies: tuple[Amount, ...] = ()
+    """Seconds that answers took when they were paid for, in order, the first 200."""
+    models: tuple[Word, ...] = ()
+    """Names that the replies gave for the model."""
+    dropped: tuple[Word, ...] = ()
+    """Parameters that the model does not take and that were not sent."""
+    capped: Word | None = None
+    """Which limit ended the calls, and after how many."""
+    transcript: Digest | None = None
+    """SHA-256 of the transcript."""
+    held_out: HeldOut | None = None
+
+    @property
+    def told(self) -> list[str]:
+        """Sentences about what did not go as asked for."""
+        sentences = []
+        if self.capped:
+            sentences.append(f"critic: {self.capped}")
+        if self.abstained:
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.abstained.items()))
+            total = sum(self.abstained.values())
+            sentences.append(f"critic: abstained in {total:,} of {self.slots:,} slots ({reasons})")
+        if self.fallback:
+            sentences.append(
+                f"critic: the rule critic stood in for {self.fallback:,} of {self.slots:,} slots"
+            )
+        if self.held_out is not None and self.held_out.within is False:
+            high = self.held_out.high
+            sentences.append(
+                "critic: the student's held-out error may be as large as "
+                f"{high if high is not None else float('nan'):.3f}, above its bound of "
+                f"{self.held_out.bound:g}"
+            )
+        return sentences
+
+
+class OpenCritic(Protocol):
+    """A critic at work in one run."""
+
+    def score(self, slots: SlotBatch) -> FairnessScores:
+        """Return the scores of M slots at once; NaN abstains."""
+        ...
+
+    def usage(self) -> CriticUsage:
+        """Return what it did so far."""
+        ...
+
+    def close(self, finished: bool) -> None:
+        """End the work; `finished` tells whether the run came to its end."""
+        ...
+
+
+class _Plain:
+    """A critic without memory, at work."""
+
+    def __init__(self, critic: Critic) -> None:
+        self.score = critic.score
+
+    def usage(self) -> CriticUsage | None:
+        return None
+
+    def close(self, finished: bool) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def opened(critic: Any, session: CriticSession) -> Iterator[Any]:
+    """Open `critic` for the length of a block; a critic without `open` is used as it is.
+
+    What is yielded is an `OpenCritic`; the usage of a critic without `open` is None.
+    """
+    start = getattr(critic, "open", None)
+    work = _Plain(critic) if start is None else start(session)
+    finished = False
+    try:
+        yield work
+        finished = True
+    finally:
+        work.close(finished)

@@ -1,0 +1,126 @@
+"""The transcript of a critic's exchanges, and answers given again from one.
+
+A transcript is a text file of JSON objects, one per line. The first describes the run; the others
+have a `kind` and the `path` of the critic that wrote them ("" unless critics contain each other):
+
+- `exchange`: one request and what came of it, written as soon as it is over.
+- `answer`: what became of one question, in the order in which questions were put. These lines
+  alone replay a run: the same questions in the same order get the same answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from peerwatt.errors import PeerWattError, shown
+
+TRANSCRIPT_FILE = "critic.jsonl"
+TRANSCRIPT_VERSION = 1
+
+
+class Transcript:
+    """Writes a transcript, line by line; the file appears with the first line."""
+
+    def __init__(self, file: Path, head: Mapping[str, Any]) -> None:
+        self.file = file
+        self._head = {"kind": "run", "version": TRANSCRIPT_VERSION, **head}
+        self._lock = Lock()
+        self._open: Any = None
+
+    def write(self, kind: str, path: str, content: Mapping[str, Any]) -> None:
+        """Append one line and hand it to the operating system."""
+        line = json.dumps({"kind": kind, "path": path, **content}, allow_nan=False)
+        with self._lock:
+            if self._open is None:
+                self._open = self.file.open("w", encoding="utf-8")
+                self._open.write(json.dumps(self._head, allow_nan=False) + "\n")
+            self._open.write(line + "\n")
+            self._open.flush()
+
+    def digest(self) -> str | None:
+        """Return the SHA-256 of what was written; None if nothing was."""
+        if self._open is None:
+            return None
+        with self.file.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def close(self) -> None:
+        """Close the file; nothing more may be written."""
+        if self._open is not None:
+            self._open.close()
+
+
+class Recording:
+    """The answers of a transcript, given again in their order."""
+
+    def __init__(self, file: Path) -> None:
+        """Read the transcript in `file`.
+
+        Raises:
+            PeerWattError: it cannot be read, or is no transcript.
+        """
+        self.file = file
+        self.head: dict[str, Any] = {}
+        self._answers: dict[str, deque[dict[str, Any]]] = defaultdict(deque)
+        self._given: dict[str, int] = defaultdict(int)
+        try:
+            with file.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, 1):
+                    self._take(number, line)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise PeerWattError(f"transcript {file}: cannot be read ({reason}).") from None
+        if not self.head:
+            raise PeerWattError(
+                f"transcript {file}: is empty; name the {TRANSCRIPT_FILE} of a run."
+            )
+
+    def _take(self, number: int, line: str) -> None:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        kind = record.get("kind") if isinstance(record, dict) else None
+        if kind is None and number > 1 and not line.endswith("\n"):
+            return  # the run was killed while it wrote
+        if number == 1 and (kind != "run" or record.get("version") != TRANSCRIPT_VERSION):
+            raise PeerWattError(
+                f"transcript {self.file}: line 1 is not the head of a transcript of version "
+                f"{TRANSCRIPT_VERSION}: '{shown(line, 60)}'."
+            )
+        if number == 1:
+            self.head = record
+        elif kind == "answer":
+            self._answers[str(record.get("path", ""))].append(record)
+        elif kind is None:
+            raise PeerWattError(
+                f"transcript {self.file}: line {number} is no JSON object: '{shown(line, 60)}'."
+            )
+
+    def answer(self, path: str, question: str) -> dict[str, Any]:
+        """Return the next answer that the critic at `path` got, which must be to `question`.
+
+        Raises:
+            PeerWattError: another question was put then, or none: the run is not the recorded one.
+        """
+        self._given[path] += 1
+        place = f"question {self._given[path]:,}" + (f" of {path}" if path else "")
+        mend = "replay it with the task, algorithm, options, seed and version that made it"
+        if not self._answers[path]:
+            raise PeerWattError(f"transcript {self.file}: ends before {place} of this run; {mend}.")
+        record = self._answers[path].popleft()
+        if record.get("question") != question:
+            raise PeerWattError(
+                f"transcript {self.file}: {place} of this run is not the recorded one; {mend}."
+            )
+        return record
+
+    def left(self) -> int:
+        """Return how many answers have not been given."""
+        return sum(map(len, self._answers.values()))

@@ -1,0 +1,1 @@
+"""The way to a language model and back: requests, limits, retries, cache and transcript."""
