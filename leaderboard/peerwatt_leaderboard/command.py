@@ -7,6 +7,8 @@ from pathlib import Path
 
 from peerwatt.errors import shown
 from peerwatt.runs.entries import read_boards
+from peerwatt.runs.store import RESULT_FILE
+from peerwatt_leaderboard.critics import CriticBoard, read_critics
 from peerwatt_leaderboard.published import Published, is_results_root, read_published
 from peerwatt_leaderboard.site import write_site
 
@@ -15,22 +17,28 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
     """Build the leaderboard page from all results below a folder.
 
     The page is static: open it from disk or put the folder on any web server. Every number on it
-    is recomputed from the per-episode records.
+    is recomputed from the per-episode records, or from the per-slot records of benchmarked critics.
 
     Args:
         results: folder of runs, in which every `result.json`, at any depth, is read; or of
-            submitted entries, such as leaderboard/results, of which only what is valid is shown.
+            submitted entries, such as leaderboard/results, of which only what is valid is shown. Of
+            runs, the records of critics in its folder `critics` are shown as well.
         out: folder of the page; a page built there before is replaced, and a folder that holds
             anything else is refused.
     """
     published = Published()
+    critics: list[CriticBoard] = []
+    problems: list[str] = []
     if is_results_root(results):
         boards, published = read_published(results)
     else:
-        boards = read_boards(results)
-    for problem in published.problems:
+        critics, problems = read_critics(results)
+        # Critics can be benchmarked before anything is trained.
+        no_runs = bool(critics) and next(results.rglob(RESULT_FILE), None) is None
+        boards = [] if no_runs else read_boards(results)
+    for problem in (*published.problems, *problems):
         print(f"peerwatt: warning: left out: {shown(problem, 1500)}", file=sys.stderr)
-    page = write_site(boards, out, source=results, published=published)
+    page = write_site(boards, out, source=results, published=published, critics=critics)
     entries = sum(len(board.entries) for board in boards)
     runs = sum(len(entry.runs) for board in boards for entry in board.entries)
     tasks = {(board.task.name, board.task.content_hash) for board in boards}
@@ -40,4 +48,7 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
         f"on {len(tasks)} task{'' if len(tasks) == 1 else 's'}",
     )
     print(*counts)
+    for board in critics:
+        count = len(board.entries)
+        print(f"{count} critic{'' if count == 1 else 's'} on {board.title}")
     print(f"page: {page.resolve().as_uri()}")

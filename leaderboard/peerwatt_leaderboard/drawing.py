@@ -102,13 +102,13 @@ def number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def new_chart(label: str) -> ET.Element:
+def new_chart(label: str, width: int = WIDTH, height: int = HEIGHT) -> ET.Element:
     """Begin a picture."""
     return ET.Element(
         "svg",
         {
             "class": "chart",
-            "viewBox": f"0 0 {WIDTH} {HEIGHT}",
+            "viewBox": f"0 0 {width} {height}",
             "role": "group",
             "aria-label": label,
         },

@@ -43,7 +43,9 @@ from peerwatt.runs.summary import (
     rows_of,
     written,
 )
-from peerwatt_leaderboard import charts
+from peerwatt_leaderboard import charts, critic_page
+from peerwatt_leaderboard.critic_page import CriticSection
+from peerwatt_leaderboard.critics import CriticBoard
 from peerwatt_leaderboard.published import Published
 
 HERE = Path(__file__).parent
@@ -67,22 +69,29 @@ def write_site(
     out: Path,
     source: Path | None = None,
     published: Published | None = None,
+    critics: Sequence[CriticBoard] = (),
 ) -> Path:
-    """Write the page for `boards` into folder `out` and return the page.
+    """Write the page for `boards` and `critics` into folder `out` and return the page.
 
     It is built in a folder beside `out` that takes its place at the end, so that a failure leaves
     the old page as it was. A folder that holds any file but those of such a page is refused.
     """
     out = out.resolve()
     _check_replaceable(out, source)
-    sections = _sections(boards)
+    taken = Counter[str]()
+    sections = _sections(boards, taken)
+    of_critics = critic_page.sections(critics, lambda name: _unique(_slug(name), taken))
     published = published or Published()
     staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.new"
     try:
         staging.mkdir(parents=True)
-        (staging / "index.html").write_text(render(sections, published), encoding="utf-8")
+        (staging / "index.html").write_text(
+            render(sections, published, of_critics), encoding="utf-8"
+        )
         for section in sections:
             _write_data(section, staging / "data", published)
+        for suite in of_critics:
+            critic_page.write_data(suite, staging / "data")
         written_files = sorted(path.relative_to(staging).as_posix() for path in _files(staging))
         (staging / MARKER).write_text("\n".join([*written_files, MARKER, ""]), encoding="utf-8")
         _check_replaceable(out, source)  # again: the page took a while to build
@@ -94,7 +103,9 @@ def write_site(
     return out / "index.html"
 
 
-def render(sections: Sequence[Section], published: Published) -> str:
+def render(
+    sections: Sequence[Section], published: Published, critics: Sequence[CriticSection] = ()
+) -> str:
     """Render the page: one HTML file with its style, its script and its charts inside.
 
     Everything from records passes through the template's escaping or ElementTree's. Style and
@@ -108,6 +119,7 @@ def render(sections: Sequence[Section], published: Published) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": _duration, "count": short_count, "generic": _generic}
+    environment.filters["thousands"] = lambda count: f"{count:,}"
     style = (HERE / "assets" / "page.css").read_text(encoding="utf-8")
     script = (HERE / "assets" / "page.js").read_text(encoding="utf-8")
     styles = charts.styles_of([section.rows for section in sections])
@@ -128,6 +140,7 @@ def render(sections: Sequence[Section], published: Published) -> str:
         script_hash=_digest(script),
         newest=newest[:10],
         sections=[_section_context(section, styles, published) for section in sections],
+        critics=[critic_page.context(section) for section in critics],
         published=published,
         columns=(*TABLE, MARKET),
         scores=SCORES,
@@ -142,9 +155,9 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _sections(boards: Sequence[Board]) -> list[Section]:
+def _sections(boards: Sequence[Board], taken: Counter[str]) -> list[Section]:
     """Compute the rows of all boards, and give every task and entry an address."""
-    sections, taken = [], Counter[str]()
+    sections = []
     for board in boards:
         identifier = _unique(_slug(board.title), taken)
         rows = rows_of(board)
@@ -238,6 +251,7 @@ def _row_context(
         "mechanism": _mechanism(entry.first.mechanism),
         "cells": [_cell(row, measure) for measure in columns(rows)],
         "further": [_cell(row, measure) for measure in (GINI, FEASIBLE)],
+        "usage": critic_page.usage_of(entry.results),
         "others": [(name, METRICS[name], value) for name, value in row.others.items()],
         "runs": [
             {

@@ -1,12 +1,14 @@
 """Critics that break one law each, beside a good one that they differ from in a line or two."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy import random as global_random
 from registering import register
 
 from peerwatt.fairness import FairnessScores, feasible, score_slots
+from peerwatt.fairness.session import CriticUsage
 from peerwatt.plugins import CriticSpec, hookimpl
 
 REGISTERED = []
@@ -64,7 +66,7 @@ class Whole(Good):
         return super().score(slots)._replace(ftg=np.zeros(len(slots.volume), np.int64))
 
 
-@registered("scores", "has no method `score`")
+@registered("scores", "has no method `score`: give it score(self, slots), or open(self")
 @dataclass(frozen=True)
 class Mute:
     weight: float = 0.5
@@ -198,3 +200,202 @@ class Divides(Good):
         for feed_in, retail in zip(slots.feed_in, slots.retail, strict=True):
             1 / float(retail - feed_in)
         return super().score(slots)
+
+
+class Work:
+    """A critic at work: half of the closed forms, and an account of it."""
+
+    def __init__(self, session, weight):
+        self.session, self.weight, self.done, self.closed = session, weight, CriticUsage(), False
+
+    def score(self, slots):
+        return self.counted(FairnessScores(*(self.weight * s for s in score_slots(slots))))
+
+    def counted(self, scores):
+        undefined = int(np.isnan(scores.ftg).sum())
+        self.done = replace(
+            self.done,
+            slots=self.done.slots + len(scores.ftg),
+            undefined=self.done.undefined + undefined,
+            scored=self.done.scored + len(scores.ftg) - undefined,
+        )
+        return scores
+
+    def usage(self):
+        return self.done
+
+    def close(self, finished):
+        self.closed = True
+
+
+class Opened:
+    """Options of a critic that only lives in a run."""
+
+    work = Work
+
+    def open(self, session):
+        return self.work(session, self.weight)
+
+
+@registered("", "")
+@dataclass(frozen=True)
+class GoodOpened(Opened):
+    weight: float = 0.5
+
+
+class DrawingWork(Work):
+    def score(self, slots):
+        drawn = self.session.generator.uniform(size=len(slots.volume))
+        return changed(super().score(slots), ftb=drawn)
+
+
+@registered("", "", deterministic=False)
+@dataclass(frozen=True)
+class DrawsFromItsSession(Opened):
+    weight: float = 0.5
+    work = DrawingWork
+
+
+class DicingWork(Work):
+    def score(self, slots):
+        return changed(super().score(slots), ftb=global_random.uniform(0, 1))
+
+
+@registered("repeatable", "draw from session.generator alone", deterministic=False)
+@dataclass(frozen=True)
+class DicesInARun(Opened):
+    weight: float = 0.5
+    work = DicingWork
+
+
+class ModelWork(DicingWork):
+    def counted(self, scores):
+        self.done = replace(self.done, calls=self.done.calls + 1)
+        return super().counted(scores)
+
+
+@registered("", "", deterministic=False)
+@dataclass(frozen=True)
+class AsksAModel(Opened):
+    weight: float = 0.5
+    work = ModelWork
+
+
+@registered("", "", deterministic=False, asks=True)
+@dataclass(frozen=True)
+class WantsAModel(Opened):
+    model: str = ""
+
+    def open(self, session):
+        raise ValueError("no model")
+
+
+class HalfWork(Work):
+    def usage(self):
+        return replace(self.done, slots=self.done.slots // 2)
+
+
+@registered("usage", "slots where")
+@dataclass(frozen=True)
+class CountsHalf(Opened):
+    weight: float = 0.5
+    work = HalfWork
+
+
+class TwiceWork(Work):
+    def usage(self):
+        return replace(self.done, student=self.done.scored)
+
+
+@registered("usage", "give every slot one fate")
+@dataclass(frozen=True)
+class CountsTwice(Opened):
+    weight: float = 0.5
+    work = TwiceWork
+
+
+class WearyWork(Work):
+    def usage(self):
+        if self.closed:
+            raise OSError("closed")
+        return self.done
+
+
+@registered("usage", "(usage after close): OSError: closed")
+@dataclass(frozen=True)
+class TellsNothingInTheEnd(Opened):
+    weight: float = 0.5
+    work = WearyWork
+
+
+class WrongWork(Work):
+    def usage(self):
+        return {"slots": 1}
+
+
+@registered("usage", "usage returns dict before it scored anything: return")
+@dataclass(frozen=True)
+class TellsADict(Opened):
+    weight: float = 0.5
+    work = WrongWork
+
+
+class BoastingWork(Work):
+    def usage(self):
+        return replace(self.done, prompt_tokens=-1)
+
+
+@registered(
+    "usage", "usage tells of prompt_tokens = -1: Input should be greater than or equal to 0"
+)
+@dataclass(frozen=True)
+class Boasts(Opened):
+    weight: float = 0.5
+    work = BoastingWork
+
+
+class OnceWork(Work):
+    def close(self, finished):
+        if self.closed:
+            raise RuntimeError("closed before")
+        super().close(finished)
+
+
+@registered("closing", "let it do nothing then): RuntimeError: closed before")
+@dataclass(frozen=True)
+class ClosesOnce(Opened):
+    weight: float = 0.5
+    work = OnceWork
+
+
+@registered("files", "it writes ['scores.txt'] into the working directory")
+@dataclass(frozen=True)
+class Litters(Good):
+    def score(self, slots):
+        Path("scores.txt").write_text("seen")
+        return super().score(slots)
+
+
+class LitteringWork(Work):
+    def close(self, finished):
+        Path.home().joinpath(".scores").write_text("seen")
+
+
+@registered("files", "it writes ['.scores'] into the working directory or the user's own")
+@dataclass(frozen=True)
+class LittersAtHome(Opened):
+    weight: float = 0.5
+    work = LitteringWork
+
+
+class StoringWork(Work):
+    def close(self, finished):
+        if self.session.store is not None:
+            self.session.store.joinpath("answers").write_text("seen")
+
+
+@registered("", "")
+@dataclass(frozen=True)
+class Stores(Opened):
+    weight: float = 0.5
+    work = StoringWork

@@ -51,9 +51,13 @@ def run(pytester, monkeypatch):
 
 def test_one_test_of_each_law(run):
     result = run("-v")
-    result.assert_outcomes(passed=len(suite("critic")))
+    skipped = {"usage", "closing"}  # laws of critics that are opened
+    result.assert_outcomes(passed=len(suite("critic")) - len(skipped), skipped=len(skipped))
     result.stdout.fnmatch_lines(
-        [f"*::test_conformance[[]{check.name}[]] PASSED*" for check in suite("critic")]
+        [
+            f"*::test_conformance[[]{name}[]] {'SKIPPED' if name in skipped else 'PASSED'}*"
+            for name in (check.name for check in suite("critic"))
+        ]
     )
 
 
@@ -62,7 +66,8 @@ def test_a_failure_is_one_sentence_and_what_does_not_apply_is_skipped(run, pytes
     result = run("-rs", name="mine", more=', plugin_file="my_critic.py"')
     outcomes = result.parseoutcomes()
     assert outcomes["failed"] == 3  # range, undefined, hostile
-    assert outcomes["skipped"] == 5  # a file's listing, four laws of deterministic critics
+    # A file's listing, four laws of deterministic critics, two of opened ones.
+    assert outcomes["skipped"] == 7
     result.stdout.fnmatch_lines(
         [
             "critic 'mine': ftg is 2 in slots of 2 households without storage: scores lie in *",

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from peerwatt.errors import shown
 from peerwatt.evaluation.statistics import MIN_RUNS
-from peerwatt.runs.entries import Board, boards_of
+from peerwatt.fairness.session import CriticUsage
+from peerwatt.runs.entries import Board, Entry, boards_of
+from peerwatt.runs.result import RunResult
 from peerwatt.runs.runner import Failure, Finished
 from peerwatt.runs.store import RESULT_FILE, read_result
 from peerwatt.runs.summary import TABLE, columns, rows_of, written
@@ -22,12 +28,19 @@ MARKET_MAKER = 10
 """Columns of text more for the market maker's balance, under mechanisms that are not balanced."""
 
 
+MOST_UNSCORED = 0.05
+"""Share of slots that a critic may leave unscored before that is worth a warning."""
+
+
 def finish(done: Finished) -> None:
     """Print one row per entry, and what failed: exit code 2 if by bad input alone, else 1."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDE + MARKET_MAKER)
     for board in boards_of(folder / RESULT_FILE for folder in done.folders):
         console.print(_table(board, console.width))
-    notes = [n for folder in done.folders for n in read_result(folder).notes]
+        for entry in board.entries:
+            _print_critic(console, entry)
+    results = [read_result(folder) for folder in done.folders]
+    notes = [note for result in results for note in result.notes if note not in _shortfalls(result)]
     for note in dict.fromkeys(notes):
         print(f"peerwatt: warning: {note}.", file=sys.stderr)
     labels: dict[Failure, list[str]] = {}
@@ -39,6 +52,61 @@ def finish(done: Finished) -> None:
         print(f"peerwatt: {failed[0]}{more} failed: {failure.text}", file=sys.stderr)
     if labels:
         sys.exit(2 if all(failure.bad_input for failure in labels) else 1)
+
+
+def _shortfalls(result: RunResult) -> list[str]:
+    """Return the notes of a run that are told of all its seeds together."""
+    return [] if result.critic_usage is None else result.critic_usage.shortfalls
+
+
+def _print_critic(console: Console, entry: Entry) -> None:
+    """Print what the critic of `entry` did over all seeds, and warn if it left much unscored."""
+    usages = [r.critic_usage for r in entry.results if r.critic_usage is not None]
+    if not usages:
+        return
+    told, unscored = critic_line(usages)
+    label = shown(entry.label, 80)
+    console.print(Text(f"{label}: {told}"), soft_wrap=not console.is_terminal)
+    if unscored > MOST_UNSCORED:
+        print(
+            f"peerwatt: warning: {label}: the critic left {unscored:.1%} of the slots unscored "
+            f"that it was to score ({_reasons(usages)}).",
+            file=sys.stderr,
+        )
+
+
+def critic_line(usages: Sequence[CriticUsage]) -> tuple[str, float]:
+    """Tell in a line what critics did, and return the share of slots that they left unscored."""
+    total = {
+        name: sum(getattr(usage, name) for usage in usages)
+        for name in ("slots", "wanted", "scored", "student", "fallback", "calls", "cache_hits")
+    }
+    prompt = sum(usage.prompt_tokens for usage in usages)
+    completion = sum(usage.completion_tokens for usage in usages)
+    costs = [usage.dollars for usage in usages]
+    known = [cost for cost in costs if cost is not None]
+    dollars = f"${math.fsum(known):,.4g}" if len(known) == len(costs) else "dollars unknown"
+    wanted = total["wanted"]
+    unscored = sum(sum(usage.abstained.values()) for usage in usages) / max(wanted, 1)
+    parts = [f"critic {'scored' if not total['student'] else 'and student scored'} "]
+    parts[0] += f"{total['scored'] + total['student']:,} of {wanted:,} slots"
+    if total["student"]:
+        parts.append(f"{total['student'] / max(wanted, 1):.1%} by the student")
+    if total["calls"] or total["cache_hits"]:
+        parts += [
+            f"{total['calls']:,} calls",
+            f"{total['cache_hits']:,} cached",
+            f"{prompt:,} + {completion:,} tokens",
+            dollars,
+        ]
+    parts += [f"{unscored:.1%} abstained", f"{total['fallback'] / max(wanted, 1):.1%} fallback"]
+    return ", ".join(parts), unscored
+
+
+def _reasons(usages: Sequence[CriticUsage]) -> str:
+    """Name the reasons for abstaining, the most frequent first."""
+    counts = sum((Counter(usage.abstained) for usage in usages), Counter())
+    return ", ".join(f"{count:,} {shown(why, 60)}" for why, count in counts.most_common(3))
 
 
 def _table(board: Board, width: int) -> Table:

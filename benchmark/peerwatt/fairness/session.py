@@ -17,15 +17,20 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from peerwatt.errors import PeerWattError
 from peerwatt.fairness.critic import Critic, FairnessScores, SlotBatch
 from peerwatt.fairness.transcript import Recording, Transcript
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+Reasons = Annotated[dict[Word, Count], Field(max_length=64)]
+Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 STRICT = ConfigDict(extra="forbid")
+MOST_REASONS = 4
+"""Reasons for abstaining that a sentence names, the most frequent ones."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class CriticUsage:
     """Scored by a network that imitates the critic."""
     fallback: Count = 0
     """Scored by the rule critic, for the critic failed."""
-    abstained: dict[Word, Count] = field(default_factory=dict)
+    abstained: Reasons = field(default_factory=dict)
     """Left unscored for the critic failed: reason -> slots."""
     calls: Count = 0
     """Requests sent, those that failed, were tried again or asked for a repair included."""
@@ -129,9 +134,9 @@ class CriticUsage:
     """Requests sent again after a failure of the network or the server."""
     repaired: Count = 0
     """Replies that were invalid and valid after one repair."""
-    invalid: dict[Word, Count] = field(default_factory=dict)
+    invalid: Reasons = field(default_factory=dict)
     """Replies that could not be used: reason -> replies, repaired ones included."""
-    failed: dict[Word, Count] = field(default_factory=dict)
+    failed: Reasons = field(default_factory=dict)
     """Requests without a reply: reason -> requests."""
     cache_hits: Count = 0
     """Questions answered by an answer that was there already."""
@@ -141,11 +146,11 @@ class CriticUsage:
     """What the calls cost; None if a price is not known."""
     seconds: Amount = 0.0
     """Wall-clock time spent waiting for answers."""
-    latencies: tuple[Amount, ...] = ()
+    latencies: Annotated[tuple[Amount, ...], Field(max_length=200)] = ()
     """Seconds that answers took when they were paid for, in order, the first 200."""
-    models: tuple[Word, ...] = ()
-    """Names that the replies gave for the model."""
-    dropped: tuple[Word, ...] = ()
+    models: Words = ()
+    """Names that the replies gave for the model, each once; at most 64, as of all reasons."""
+    dropped: Words = ()
     """Parameters that the model does not take and that were not sent."""
     capped: Word | None = None
     """Which limit ended the calls, and after how many."""
@@ -154,25 +159,50 @@ class CriticUsage:
     held_out: HeldOut | None = None
 
     @property
+    def wanted(self) -> int:
+        """Slots that it was to score: trade was feasible, and they were not skipped on purpose."""
+        return self.slots - self.undefined - self.skipped
+
+    @property
+    def modelled(self) -> bool:
+        """Whether a model outside of the critic had a say, be it by answers given again."""
+        return bool(self.calls or self.cache_hits or self.models)
+
+    @property
+    def parts(self) -> int:
+        """What `slots` must be, for every slot has one fate."""
+        fates = (self.undefined, self.skipped, self.scored, self.student, self.fallback)
+        return sum(fates) + sum(self.abstained.values())
+
+    @property
     def told(self) -> list[str]:
         """Sentences about what did not go as asked for."""
-        sentences = []
+        sentences = self.shortfalls
         if self.capped:
             sentences.append(f"critic: {self.capped}")
-        if self.abstained:
-            reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.abstained.items()))
-            total = sum(self.abstained.values())
-            sentences.append(f"critic: abstained in {total:,} of {self.slots:,} slots ({reasons})")
-        if self.fallback:
-            sentences.append(
-                f"critic: the rule critic stood in for {self.fallback:,} of {self.slots:,} slots"
-            )
         if self.held_out is not None and self.held_out.within is False:
             high = self.held_out.high
             sentences.append(
                 "critic: the student's held-out error may be as large as "
                 f"{high if high is not None else float('nan'):.3f}, above its bound of "
                 f"{self.held_out.bound:g}"
+            )
+        return sentences
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """Those of the sentences that count slots which the critic did not score itself."""
+        sentences = []
+        if self.abstained:
+            often = sorted(self.abstained.items(), key=lambda item: (-item[1], item[0]))
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in often[:MOST_REASONS])
+            if len(often) > MOST_REASONS:
+                reasons += f" and {len(often) - MOST_REASONS} reasons more"
+            total = sum(self.abstained.values())
+            sentences.append(f"critic: abstained in {total:,} of {self.slots:,} slots ({reasons})")
+        if self.fallback:
+            sentences.append(
+                f"critic: the rule critic stood in for {self.fallback:,} of {self.slots:,} slots"
             )
         return sentences
 
@@ -185,7 +215,7 @@ class OpenCritic(Protocol):
         ...
 
     def usage(self) -> CriticUsage:
-        """Return what it did so far."""
+        """Return what it did so far; asked for at any time, and once more after `close`."""
         ...
 
     def close(self, finished: bool) -> None:
@@ -211,12 +241,20 @@ def opened(critic: Any, session: CriticSession) -> Iterator[Any]:
     """Open `critic` for the length of a block; a critic without `open` is used as it is.
 
     What is yielded is an `OpenCritic`; the usage of a critic without `open` is None.
+
+    Raises:
+        PeerWattError: it is no critic.
     """
     start = getattr(critic, "open", None)
+    if start is None and not callable(getattr(critic, "score", None)):
+        raise PeerWattError(
+            f"critic {type(critic).__name__!r} has neither `score` nor `open`: give it one of them."
+        )
     work = _Plain(critic) if start is None else start(session)
-    finished = False
     try:
         yield work
-        finished = True
-    finally:
-        work.close(finished)
+    except BaseException:
+        with contextlib.suppress(Exception):  # what went wrong first is what is told
+            work.close(False)
+        raise
+    work.close(True)

@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 
 from peerwatt.errors import PeerWattError, shown
 
@@ -28,20 +28,36 @@ class Transcript:
     """Writes a transcript, line by line; the file appears with the first line."""
 
     def __init__(self, file: Path, head: Mapping[str, Any]) -> None:
+        """Prepare to write to `file`, which must not be there yet, below `head`."""
         self.file = file
         self._head = {"kind": "run", "version": TRANSCRIPT_VERSION, **head}
         self._lock = Lock()
         self._open: Any = None
 
     def write(self, kind: str, path: str, content: Mapping[str, Any]) -> None:
-        """Append one line and hand it to the operating system."""
+        """Append one line and hand it to the operating system.
+
+        Raises:
+            PeerWattError: the disk refuses, or another process writes the transcript.
+        """
         line = json.dumps({"kind": kind, "path": path, **content}, allow_nan=False)
         with self._lock:
-            if self._open is None:
-                self._open = self.file.open("w", encoding="utf-8")
-                self._open.write(json.dumps(self._head, allow_nan=False) + "\n")
-            self._open.write(line + "\n")
-            self._open.flush()
+            try:
+                if self._open is None:
+                    self._open = self.file.open("x", encoding="utf-8")
+                    locked(self._open)
+                    self._open.write(json.dumps(self._head, allow_nan=False) + "\n")
+                self._open.write(line + "\n")
+                self._open.flush()
+            except FileExistsError:
+                raise PeerWattError(
+                    f"transcript {self.file}: another process writes it; wait until it is done."
+                ) from None
+            except OSError as error:
+                raise PeerWattError(
+                    f"transcript {self.file}: cannot be written ({error.strerror}); what is "
+                    "written is kept."
+                ) from error
 
     def digest(self) -> str | None:
         """Return the SHA-256 of what was written; None if nothing was."""
@@ -54,6 +70,22 @@ class Transcript:
         """Close the file; nothing more may be written."""
         if self._open is not None:
             self._open.close()
+
+
+def locked(file: IO[str]) -> bool:
+    """Lock an open file for as long as it is open; False if another process has locked it.
+
+    The lock ends with the process, however that ends. Where there are no locks, it does nothing.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
 
 
 class Recording:

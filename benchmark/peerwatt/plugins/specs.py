@@ -134,12 +134,14 @@ class AlgorithmSpec(PluginSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class CriticSpec(PluginSpec):
-    """A critic: `factory` names a dataclass of options with a `score` method."""
+    """A critic: `factory` names a dataclass of options with a method `score` or `open`."""
 
     deterministic: bool = True
     """False if the same slots may be scored differently another time."""
     abstains: bool = False
     """True if it may return NaN where a score is defined."""
+    asks: bool = False
+    """True if it asks a model over the network: then it cannot be examined without options."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from peerwatt.community import Task
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness import Shaping
 from peerwatt.market import CompiledMechanism, compile_mechanism
 from peerwatt.plugins.loader import FILES, Registered, build, find, load_task
+from peerwatt.plugins.options import operational, recorded_options
 from peerwatt.runs.provenance import source_of
-from peerwatt.runs.result import PluginRecord, TaskRecord, configuration_hash
+from peerwatt.runs.result import Contents, PluginRecord, TaskRecord, configuration_hash
 
 DEFAULT_BUDGET = 2_000_000
 DEFAULT_VALIDATIONS = 10
@@ -96,7 +99,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         )
     budget = config.budget if trainable else 0
     algorithm_record = _record(algorithm_plugin, algorithm)
-    critic_record = _record(critic_plugin, critic)
+    critic_record = _record(critic_plugin, critic, _contents(critic_plugin, critic))
     task_record = TaskRecord(
         name=task.name,
         content_hash=task.content_hash,
@@ -142,9 +145,30 @@ def _mechanism(config: RunConfig, task: Task) -> tuple[PluginRecord, CompiledMec
     return _record(plugin, instance), compile_mechanism(instance, plugin.spec.name)
 
 
-def _record(plugin: Registered, instance: Any) -> PluginRecord:
+def _contents(plugin: Registered, critic: Any) -> dict[str, str]:
+    """Return option -> SHA-256 of the file that it names, if the critic has a method that tells.
+
+    Raises:
+        PeerWattError: it tells something else, or a file cannot be read.
+    """
+    if not callable(tell := getattr(critic, "contents", None)):
+        return {}
+    contents = tell()
     try:
-        options = json.loads(json.dumps(dataclasses.asdict(instance), allow_nan=False))
+        return TypeAdapter(Contents).validate_python(contents)
+    except ValidationError:
+        raise PeerWattError(
+            f"critic {plugin.spec.name!r} of {plugin.distribution}: contents returns "
+            f"{shown(repr(contents), 80)}, expected a dict from names of options to SHA-256 digests "
+            "of the files that they name."
+        ) from None
+
+
+def _record(
+    plugin: Registered, instance: Any, contents: dict[str, str] | None = None
+) -> PluginRecord:
+    try:
+        options = json.loads(json.dumps(recorded_options(instance), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise PeerWattError(
             f"the options of {plugin.spec.name!r} of {plugin.distribution} must be numbers, texts, "
@@ -156,11 +180,15 @@ def _record(plugin: Registered, instance: Any) -> PluginRecord:
         version=plugin.version,
         options=options,
         source=source_of(plugin.distribution, type(instance).__module__),
+        contents=contents or {},
     )
 
 
 def command_of(run: ResolvedRun) -> str:
-    """Return the command line that repeats `run`; sinks, which change no result, are left out."""
+    """Return the command line that repeats `run`, without what changes no result.
+
+    Left out are sinks and operational options.
+    """
     config = run.config
     words = ["peerwatt", "run"]
     for file in filter(None, os.environ.get(FILES, "").split(os.pathsep)):
@@ -175,12 +203,15 @@ def command_of(run: ResolvedRun) -> str:
         words += ["--budget", str(run.budget)]
     if config.validations != DEFAULT_VALIDATIONS:
         words += ["--validations", str(config.validations)]
-    for name, value in config.algorithm_options:
-        words += _flag("algorithm", name, value)
-    for name, value in config.critic_options:
-        words += _flag("critic", name, value)
-    for name, value in config.mechanism_options:
-        words += _flag("mechanism", name, value)
+    for group, plugin, options in (
+        ("algorithm", run.algorithm, config.algorithm_options),
+        ("critic", run.critic, config.critic_options),
+        ("mechanism", run.mechanism.mechanism, config.mechanism_options),
+    ):
+        left_out = {field.name for field in dataclasses.fields(plugin) if operational(field)}
+        for name, value in options:
+            if name not in left_out:
+                words += _flag(group, name, value)
     default = Shaping()
     for field in dataclasses.fields(Shaping):
         value = getattr(config.shaping, field.name)

@@ -6,7 +6,6 @@ validated strictly, what cannot be true is refused, and no aggregate in it is be
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import itertools
 import json
@@ -22,6 +21,7 @@ import numpy as np
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation import METRICS
 from peerwatt.plugins.loader import Kind, Registered, build, registry
+from peerwatt.plugins.options import recorded_options
 from peerwatt.plugins.specs import PROJECT
 from peerwatt.runs.result import (
     METRICS_VERSION,
@@ -159,7 +159,7 @@ def effective_options(kind: Kind, plugin: Registered, options: dict[str, Any]) -
         PeerWattError: an option is unknown or out of range, or the plugin cannot be loaded.
     """
     made = build(kind, plugin, options)
-    effective: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(made)))
+    effective: dict[str, Any] = json.loads(json.dumps(recorded_options(made)))
     return effective
 
 
@@ -203,6 +203,7 @@ def checked_run(path: Path, raw: bytes, result: RunResult) -> Run:
     _check_money(path, result)
     _check_metrics(path, result)
     _check_timings(path, result)
+    _check_critic(path, result)
     _check_configuration(path, result)
     return Run(path=path, raw=raw, result=result)
 
@@ -423,6 +424,36 @@ def _check_timings(path: Path, result: RunResult) -> None:
     for name, value in result.timings:
         if value is not None and value < 0:
             raise PeerWattError(f"{path}: timings.{name}: {value:.9g} is negative.")
+
+
+def _check_critic(path: Path, result: RunResult) -> None:
+    """Refuse a critic's account of itself that does not add up."""
+    for role in ("algorithm", "mechanism"):
+        if getattr(result, role).contents:
+            raise PeerWattError(f"{path}: {role}.contents: only a critic names files that it read.")
+    usage = result.critic_usage
+    if usage is None:
+        return
+    if usage.slots != usage.parts:
+        raise PeerWattError(
+            f"{path}: critic_usage.slots: {usage.slots} is not the sum of its parts, {usage.parts}."
+        )
+    played = result.agent_steps // result.task.households
+    if usage.slots > played:
+        raise PeerWattError(
+            f"{path}: critic_usage.slots: {usage.slots} is more than the {played} that were played."
+        )
+    if usage.retries > usage.calls:
+        raise PeerWattError(
+            f"{path}: critic_usage.retries: {usage.retries} is more than the {usage.calls} calls."
+        )
+    held = usage.held_out
+    if held is not None and held.error is not None:
+        low, high = held.low or 0.0, math.inf if held.high is None else held.high
+        if not low <= held.error <= high:
+            raise PeerWattError(
+                f"{path}: critic_usage.held_out.error: {held.error:.9g} is not in its interval."
+            )
 
 
 def check_same_scenarios(run: Run, first: Run, tolerance: float = TOLERANCE) -> None:

@@ -16,13 +16,18 @@ import numpy as np
 from peerwatt.env import VectorMarket
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation import Evaluation, Evaluator, Policy
+from peerwatt.fairness.session import opened
 from peerwatt.plugins.loader import load_task
 from peerwatt.runs.config import ResolvedRun, command_of
+from peerwatt.runs.criticism import Criticism
 from peerwatt.runs.provenance import environment
 from peerwatt.runs.result import EpisodeMetrics, RunResult, Timings
 from peerwatt.runs.sinks import GuardedSink
 from peerwatt.runs.store import METRICS_FILE, RESULT_FILE, read_result, run_folder, written_at_once
-from peerwatt.runs.training import Progress, TrainingRun
+from peerwatt.runs.training import TrainingRun
+
+Progress = Callable[[int, int], None]
+"""Takes the agent-steps played, and the calls that the critic made, which is 0 for most."""
 
 
 def episode_record(evaluation: Evaluation) -> EpisodeMetrics:
@@ -41,11 +46,19 @@ def episode_record(evaluation: Evaluation) -> EpisodeMetrics:
     )
 
 
-def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -> Path:
+def execute(
+    run: ResolvedRun, results: Path, progress: Progress | None = None, *, again: bool = False
+) -> Path:
     """Do `run` and return its folder, which appears only when everything in it is complete.
 
     The policy that is scored is the one read back from the files, so that a result never depends
     on anything that was not saved.
+
+    Args:
+        run: the run.
+        results: folder of all results.
+        progress: told how far the training is.
+        again: whether the run is done anew on purpose, so that a critic forgets what it had spent.
 
     Raises:
         PeerWattError: the algorithm overdrew its budget or returned no usable policy.
@@ -53,24 +66,32 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
     wall, cpu = time.perf_counter(), time.process_time()
     folder = run_folder(results, run)
     sink = GuardedSink(run.config.sink or "", run.sink)
-    with written_at_once(folder) as draft, _finishing(sink) as finish:
-        sink.start({**_head(run), "folder": str(folder)})
+    head = _head(run)
+    criticism = Criticism(run, folder, results, head, again)
+    with (
+        contextlib.closing(criticism),
+        written_at_once(folder) as draft,
+        _finishing(sink) as finish,
+    ):
+        sink.start({**head, "folder": str(folder)})
         metrics_file = draft / METRICS_FILE
         metrics_file.touch()
-        training = TrainingRun(
-            run.task,
-            seed=run.config.seed,
-            budget=run.budget,
-            critic=run.critic,
-            shaping=run.config.shaping,
-            mechanism=run.mechanism,
-            validations=run.config.validations,
-            metrics_file=metrics_file,
-            sink=sink,
-            progress=progress,
-        )
-        began = time.perf_counter()
-        policy: Policy = run.algorithm.train(training)
+        with opened(run.critic, criticism.session) as critic:
+            training = TrainingRun(
+                run.task,
+                seed=run.config.seed,
+                budget=run.budget,
+                critic=critic,
+                shaping=run.config.shaping,
+                mechanism=run.mechanism,
+                validations=run.config.validations,
+                metrics_file=metrics_file,
+                sink=sink,
+                progress=None if progress is None else _with_calls(progress, critic),
+            )
+            began = time.perf_counter()
+            policy: Policy = run.algorithm.train(training)
+            training_wall = time.perf_counter() - began - training.evaluation_seconds
         name = run.algorithm_record.name
         doctor = f"`peerwatt plugins doctor {name}` tells more"
         if not all(callable(getattr(policy, method, None)) for method in ("act", "save")):
@@ -78,7 +99,6 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
                 f"algorithm {name!r}: train returns {shown(repr(policy), 60)}, expected a policy "
                 f"with act and save; {doctor}."
             )
-        training_wall = time.perf_counter() - began - training.evaluation_seconds
         training.finish(policy)
         if training.agent_steps > run.budget:
             raise PeerWattError(
@@ -94,6 +114,7 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
         test = Evaluator(task, "test", mechanism=run.mechanism)(loaded, run.config.seed)
         evaluation_wall = time.perf_counter() - began + training.evaluation_seconds
         steps = training.agent_steps
+        usage, notes = criticism.usage(critic)
         result = RunResult(
             task=run.task_record,
             mechanism=run.mechanism_record,
@@ -121,12 +142,23 @@ def execute(run: ResolvedRun, results: Path, progress: Progress | None = None) -
                 for file in sorted(draft.iterdir())
             },
             command=command_of(run),
+            critic_usage=usage,
+            notes=notes,
             created_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
         finish(result)
-        result = result.model_copy(update={"notes": sink.notes})
+        result = result.model_copy(update={"notes": notes + sink.notes})
         (draft / RESULT_FILE).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    criticism.publish(folder)
     return folder
+
+
+def _with_calls(progress: Progress, critic: Any) -> Callable[[int], None]:
+    def tell(agent_steps: int) -> None:
+        usage = critic.usage()
+        progress(agent_steps, 0 if usage is None else usage.calls)
+
+    return tell
 
 
 def _head(run: ResolvedRun) -> dict[str, Any]:

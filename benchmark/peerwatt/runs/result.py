@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from peerwatt.fairness.session import CriticUsage
 from peerwatt.plugins.specs import VERSION
 
 SCHEMA_VERSION: Literal[2] = 2
@@ -25,6 +26,8 @@ Version = Annotated[str, Field(pattern=rf"^{VERSION}$")]
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
 """A line of text without control characters."""
 Command = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+OptionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
+Contents = Annotated[dict[OptionName, Hash], Field(max_length=64)]
 Group = Annotated[str, Field(pattern=r"^[a-z][a-z0-9 +-]{0,31}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)$")]
@@ -55,6 +58,9 @@ class PluginRecord(Record):
     source: Line | None = Field(
         default=None, description="where the distribution was installed from, if not an index"
     )
+    contents: Contents = Field(
+        default_factory=dict, description="option -> SHA-256 of the file that it names"
+    )
 
 
 def full_name(plugin: PluginRecord) -> str:
@@ -74,12 +80,14 @@ def configuration_hash(
 ) -> str:
     """Return the SHA-256 that all seeds of an entry share: what was asked for, but the seed.
 
-    Where a plugin was installed from is left out.
+    Where a plugin was installed from is left out, and so are contents where there are none.
     """
     content = {
         "task": [task.name, task.content_hash],
         **{
-            role: plugin.model_dump(mode="json", exclude={"source"})
+            role: plugin.model_dump(
+                mode="json", exclude={"source"} | (set() if plugin.contents else {"contents"})
+            )
             for role, plugin in (
                 ("mechanism", mechanism),
                 ("algorithm", algorithm),
@@ -169,7 +177,11 @@ class RunResult(Record):
         default_factory=dict, description="SHA-256 of each other file in the run's folder"
     )
     command: Command
+    critic_usage: CriticUsage | None = Field(
+        default=None, description="what the critic did and what it cost, if it tells"
+    )
     notes: list[Line] = Field(
-        default_factory=list, description="what went wrong beside the run, such as a failing sink"
+        default_factory=list,
+        description="what went wrong beside the run: a failing sink, a critic that abstained",
     )
     created_utc: Time

@@ -91,11 +91,12 @@ def _follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _work(index: int, config: RunConfig, results: Path) -> tuple[int, Failure | None]:
+def _work(index: int, config: RunConfig, results: Path, again: bool) -> tuple[int, Failure | None]:
     """Execute one run in a worker; return its index, and what went wrong."""
     try:
-        _messages.put((index, 0))
-        execute(resolve(config), results, lambda steps: _messages.put((index, steps)))
+        _messages.put((index, 0, 0))
+        run = resolve(config)
+        execute(run, results, lambda *done: _messages.put((index, *done)), again=again)
         return index, None
     except PeerWattError as error:
         return index, Failure(str(error), bad_input=True)
@@ -150,7 +151,8 @@ def run_all(
         for run in {runs[i].task.name: runs[i] for i in todo}.values():
             warm_up(run)
         workers = max(1, min(workers or default_workers(), len(todo)))
-        failures = _run_pool([(i, configs[i]) for i in todo], runs, results, workers, console)
+        chosen = [(i, configs[i]) for i in todo]
+        failures = _run_pool(chosen, runs, results, workers, again, console)
     folders = [run_folder(results, run) for run in runs if run.label not in failures]
     return Finished(folders, failures)
 
@@ -167,15 +169,16 @@ class _Live:
         self._total = progress.add_task("", total=sum(run.budget for run in runs.values()))
         self._show_total()
 
-    def played(self, index: int, steps: int) -> None:
-        """Take in that run `index` has played `steps` agent-steps."""
+    def played(self, index: int, steps: int, calls: int) -> None:
+        """Take in that run `index` has played `steps` agent-steps, its critic made `calls`."""
         if index in self._ended:  # a message that its result overtook
             return
         run = self._runs[index]
         if index not in self._bars:
             self._bars[index] = self.progress.add_task(run.label, total=run.budget)
         self._played[index] = steps
-        self.progress.update(self._bars[index], completed=steps)
+        told = f", {calls:,} calls" if calls else ""
+        self.progress.update(self._bars[index], completed=steps, description=f"{run.label}{told}")
         self._show_total()
 
     def ended(self, index: int, succeeded: bool) -> None:
@@ -201,6 +204,7 @@ def _run_pool(
     runs: Sequence[ResolvedRun],
     results: Path,
     workers: int,
+    again: bool,
     console: Console,
 ) -> dict[str, Failure]:
     context = multiprocessing.get_context("spawn")
@@ -223,7 +227,9 @@ def _run_pool(
         ):
             try:
                 live = _Live(progress, {i: runs[i] for i, _ in todo})
-                pending: list[Future[Any]] = [pool.submit(_work, i, c, results) for i, c in todo]
+                pending: list[Future[Any]] = [
+                    pool.submit(_work, i, config, results, again) for i, config in todo
+                ]
                 while pending:
                     with contextlib.suppress(queue.Empty):
                         while True:

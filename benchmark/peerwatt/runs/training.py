@@ -23,6 +23,7 @@ from peerwatt.runs.sinks import GuardedSink
 
 SCORES = ("ftg", "fbs", "fpp", "ftb")
 Progress = Callable[[int], None]
+TICK_SECONDS = 1.0
 
 
 class ShapedMarket(VectorMarket):
@@ -41,9 +42,11 @@ class ShapedMarket(VectorMarket):
         critic: Critic,
         shaping: Shaping,
         budget: int,
+        tick: Callable[[], None] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(task, num_envs, **kwargs)
+        self._tick = tick
         self._critic = critic
         self._shaping = shaping
         self._budget = budget
@@ -59,10 +62,12 @@ class ShapedMarket(VectorMarket):
         scores = self._critic.score(slot_batch(self.task, self.tables.ticks, step.slot))
         if [np.shape(score) for score in scores] != [(self.num_envs,)] * len(SCORES):
             raise PeerWattError(
-                f"critic {type(self._critic).__name__!r}: score returns {shown(repr(scores), 80)}, "
+                f"the critic's score returns {shown(repr(scores), 80)}, "
                 f"expected FairnessScores of four arrays [{self.num_envs}]; `peerwatt plugins "
                 "doctor` tells more."
             )
+        if self._tick is not None:
+            self._tick()
         net = (step.slot.pv - step.slot.load).reshape(self.num_envs, self.num_agents)
         bonus = self._shaping.bonus(scores, net > 0, net < 0, progress)
         return step._replace(reward=step.reward + bonus)
@@ -110,7 +115,7 @@ class TrainingRun:
         self._metrics_file = metrics_file
         self._sink = sink
         self._progress = progress
-        self._started = time.perf_counter()
+        self._started = self._told = time.perf_counter()
 
     def envs(self, num_envs: int) -> ShapedMarket:
         """Return `num_envs` communities to train on; their rewards are shaped by the critic."""
@@ -120,6 +125,7 @@ class TrainingRun:
             critic=self._critic,
             shaping=self._shaping,
             budget=self.budget,
+            tick=self._tick if self._progress is not None else None,
             seed=self.seed,
             mechanism=self._mechanism,
         )
@@ -155,8 +161,17 @@ class TrainingRun:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
         if self._sink is not None:
             self._sink.log(row)
+        self._tell_progress()
+
+    def _tick(self) -> None:
+        """Tell progress between two reports, for with a critic that is slow these are rare."""
+        if time.perf_counter() - self._told > TICK_SECONDS:
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
         if self._progress is not None:
-            self._progress(agent_steps)
+            self._told = time.perf_counter()
+            self._progress(self.agent_steps)
 
     def finish(self, policy: Policy) -> None:
         """End the learning curve with the policy that `train` returned; called by the harness."""

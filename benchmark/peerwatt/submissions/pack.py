@@ -26,7 +26,7 @@ from peerwatt.runs.store import RESULT_FILE, written_at_once
 from peerwatt.submissions.collection import find_entry
 from peerwatt.submissions.entry import ENTRY_SCHEMA, Disclosure, EntryRecord, entry_id
 from peerwatt.submissions.guards import ENTRY_FILE, shown
-from peerwatt.submissions.validate import made_task, read_entry
+from peerwatt.submissions.validate import made_task, modelled, read_entry
 
 RECOMMENDED_SEEDS = 10
 SECRETS = {"key", "apikey", "token", "secret", "password", "passwd", "credential", "credentials"}
@@ -110,6 +110,11 @@ def pack(runs: Sequence[Run], out: Path, details: Details) -> Packed:
             )
     for run in runs:
         _check_secrets(run)
+        if modelled(run.result) and not details.disclosure.llm_in_training:
+            raise PeerWattError(
+                f"{run.path}: critic_usage: the critic {first.critic.name!r} asked a model in "
+                "training: add --llm-in-training."
+            )
     seeds = []
     for run in runs:
         digests = {RESULT_FILE: hashlib.sha256(run.raw).hexdigest()}

@@ -152,6 +152,10 @@ def read_entry(folder: Path, place: Path | None = None) -> Submission:
     _check_agreement(record, runs)
     _check_plugins(folder / ENTRY_FILE, record)
     for run in runs:
+        if modelled(run.result) and not record.disclosure.llm_in_training:
+            problem = f"is false, but the critic {record.critic.name!r} asked a model"
+            mend = "pack the runs again with --llm-in-training"
+            refuse(folder / ENTRY_FILE, "disclosure.llm_in_training", problem, mend)
         _check_hashes(run, record)
         _check_shaping(run)
         _check_complete(run)
@@ -249,6 +253,11 @@ def _check_hashes(run: Run, record: EntryRecord) -> None:
     others = {name: digest for name, digest in bound.items() if name != RESULT_FILE}
     if dict(run.result.files) != others:
         refuse(run.path, "files", "are not those of its folder", REPEAT)
+
+
+def modelled(result: RunResult) -> bool:
+    """Return whether a model took part in the training by way of the critic, as far as it says."""
+    return result.critic_usage is not None and result.critic_usage.modelled
 
 
 def _check_shaping(run: Run) -> None:
@@ -357,6 +366,8 @@ def check_options(file: Path, kind: Kind, record: PluginRecord, plugin: Register
     if here != there:
         problem = f"{shown(here, 200)} are recorded as {shown(there, 200)}"
         refuse(file, f"{kind}.options", problem, REPEAT)
+    if record.contents and not hasattr(plugin.spec.load(), "contents"):
+        refuse(file, f"{kind}.contents", f"{record.name!r} reads no files", REPEAT)
 
 
 def made_task(plugin: Registered) -> Task:

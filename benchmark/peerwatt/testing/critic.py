@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
 import time
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from peerwatt.env import VectorMarket, evaluation_scenarios
 from peerwatt.env.records import slot_batch
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import FairnessScores, SlotBatch, feasible
 from peerwatt.fairness.scores import HOUSEHOLD_FIELDS
+from peerwatt.fairness.session import CriticSession, CriticUsage, opened
+from peerwatt.fairness.transcript import Transcript
 from peerwatt.testing import generators
 from peerwatt.testing.communities import SIZES, Size, community
 from peerwatt.testing.frame import Check, NotApplicable, Subject, during
@@ -27,6 +35,8 @@ MAX_SECONDS = 20.0
 """What one batch of few slots may take, whatever is in it."""
 
 MAX_SLOTS = 48
+MAX_ASKED = 2
+"""Slots of a batch for a critic that asks a model."""
 
 
 @cache
@@ -79,9 +89,11 @@ def _consistent(
     )
 
 
-def _batches() -> Iterator[tuple[str, SlotBatch]]:
+def _batches(examined: Subject) -> Iterator[tuple[str, SlotBatch]]:
+    """Yield batches of slots: few to a critic whose every answer may cost something."""
+    most = MAX_ASKED if examined.spec.asks else MAX_SLOTS
     for size in SIZES:
-        yield f"slots of {size.title}", _slots(size)
+        yield f"slots of {size.title}", _taken(_slots(size), slice(most))
     yield "made-up slots", _made_up()
 
 
@@ -93,9 +105,22 @@ def _taken(slots: SlotBatch, rows: Any) -> SlotBatch:
     return SlotBatch(*(field[rows] for field in slots))
 
 
-def _score(examined: Subject, slots: SlotBatch, critic: Any = None) -> NDArray[np.float64]:
+@contextlib.contextmanager
+def _at_work(examined: Subject, seed: int = 0, **session: Any) -> Iterator[Any]:
+    """Yield the critic, opened as for a run of `seed` if it is of that kind."""
+    if examined.spec.asks and not examined.options:
+        raise NotApplicable(
+            "it asks others: give the options that say whom, as in --critic.model NAME"
+        )
+    generator = np.random.default_rng([seed, 0xC417])
+    with opened(
+        examined.make(), CriticSession(generator=generator, seed=seed, **session)
+    ) as critic:
+        yield critic
+
+
+def _score(examined: Subject, critic: Any, slots: SlotBatch) -> NDArray[np.float64]:
     """Return the scores [4, M] of a copy of `slots`, of the right type and shape."""
-    critic = critic if critic is not None else examined.once("critic", examined.make)
     scores = critic.score(_copied(slots))
     examined.require(
         isinstance(scores, FairnessScores),
@@ -112,24 +137,32 @@ def _score(examined: Subject, slots: SlotBatch, critic: Any = None) -> NDArray[n
 
 
 def _check_scores(examined: Subject) -> None:
+    factory = examined.spec.load()
     examined.require(
-        callable(getattr(examined.spec.load(), "score", None)),
-        f"{examined.spec.factory} has no method `score`: give it score(self, slots).",
+        any(callable(getattr(factory, method, None)) for method in ("score", "open")),
+        f"{examined.spec.factory} has no method `score`: give it score(self, slots), or "
+        "open(self, session) if it keeps anything between calls.",
     )
-    for title, slots in _batches():
-        with during(title):
-            _score(examined, slots)
+    with _at_work(examined) as critic:
+        for title, slots in _batches(examined):
+            with during(title):
+                _score(examined, critic, slots)
 
 
 def _check_empty(examined: Subject) -> None:
     none = np.zeros(0, np.int64)
-    with during("no slots at all"):
-        _score(examined, _taken(_made_up(), none))
+    with _at_work(examined) as critic, during("no slots at all"):
+        _score(examined, critic, _taken(_made_up(), none))
+
+
+def _all_scores(examined: Subject) -> list[NDArray[np.float64]]:
+    """Return the scores of all batches by one critic."""
+    with _at_work(examined) as critic:
+        return [_score(examined, critic, slots) for _, slots in _batches(examined)]
 
 
 def _check_range(examined: Subject) -> None:
-    for title, slots in _batches():
-        scores = _score(examined, slots)
+    for (title, _), scores in zip(_batches(examined), _all_scores(examined), strict=True):
         bad = np.argwhere(~np.isnan(scores) & ~((scores >= 0) & (scores <= 1)))
         if len(bad):
             name = FairnessScores._fields[bad[0][0]]
@@ -142,9 +175,9 @@ def _check_range(examined: Subject) -> None:
 
 def _check_undefined(examined: Subject) -> None:
     fbs = FairnessScores._fields.index("fbs")
-    scores = [_score(examined, slots) for _, slots in _batches()]
+    scores = _all_scores(examined)
     withheld = [np.isnan(values).all() for values in np.concatenate(scores, axis=1)]
-    for (title, slots), found in zip(_batches(), scores, strict=True):
+    for (title, slots), found in zip(_batches(examined), scores, strict=True):
         defined = np.repeat((feasible(slots) > 0)[None], 4, axis=0)
         defined[fbs] &= (slots.surplus > 0).sum(axis=1) > 1
         for index, name in enumerate(FairnessScores._fields):
@@ -176,71 +209,96 @@ def _equal(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
 
 
 def _check_repeatable(examined: Subject) -> None:
+    if hasattr(examined.spec.load(), "open"):
+        _check_same_seed(examined)
+        return
     _deterministic(examined)
-    for title, slots in _batches():
-        with generators.seeded(1):
-            one = _score(examined, slots)
-        with generators.seeded(2):
-            again = _score(examined, slots)
-            other = _score(examined, slots, examined.make())
+    with _at_work(examined) as critic, _at_work(examined) as another:
+        for title, slots in _batches(examined):
+            with generators.seeded(1):
+                one = _score(examined, critic, slots)
+            with generators.seeded(2):
+                again = _score(examined, critic, slots)
+                other = _score(examined, another, slots)
+            examined.require(
+                _equal(one, again) and _equal(one, other),
+                f"it scores the same {title} differently another time: keep nothing between calls "
+                "and draw no random numbers, or register it with deterministic=False.",
+            )
+
+
+def _check_same_seed(examined: Subject) -> None:
+    """Hold a critic that is opened to the seed of its session; a model may answer otherwise."""
+    scores, asked = [], 0
+    for place in (1, 2):
+        with generators.seeded(place), _at_work(examined) as critic:
+            scores.append([_score(examined, critic, slots) for _, slots in _batches(examined)])
+            asked += critic.usage().calls
+    if asked and not examined.spec.deterministic:
+        raise NotApplicable("it asked a model, which may answer differently another time")
+    for (title, _), one, other in zip(_batches(examined), *scores, strict=True):
         examined.require(
-            _equal(one, again) and _equal(one, other),
-            f"it scores the same {title} differently another time: keep nothing between calls and "
-            "draw no random numbers, or register it with deterministic=False.",
+            _equal(one, other),
+            f"opened twice with the same seed, it scores the same {title} differently: draw from "
+            "session.generator alone, and let no clock decide anything.",
         )
 
 
 def _check_slot_order(examined: Subject) -> None:
     _deterministic(examined)
     generator = np.random.default_rng(0)
-    for title, slots in _batches():
-        order = generator.permutation(len(slots.feed_in))
-        examined.require(
-            _equal(_score(examined, slots)[:, order], _score(examined, _taken(slots, order))),
-            f"the scores of {title} change with the order of the slots: score each slot alone.",
-        )
+    with _at_work(examined) as critic:
+        for title, slots in _batches(examined):
+            order = generator.permutation(len(slots.feed_in))
+            scores = _score(examined, critic, slots)
+            examined.require(
+                _equal(scores[:, order], _score(examined, critic, _taken(slots, order))),
+                f"the scores of {title} change with the order of the slots: score each slot alone.",
+            )
 
 
 def _check_households(examined: Subject) -> None:
     _deterministic(examined)
-    for title, slots in _batches():
-        places = np.arange(slots.surplus.shape[1])
-        order = np.concatenate([places[1::2], places[::2]])
-        other = slots._replace(
-            **{name: getattr(slots, name)[:, order] for name in HOUSEHOLD_FIELDS}
-        )
-        examined.require(
-            _equal(_score(examined, slots), _score(examined, other)),
-            f"the scores of {title} change when the households change places: fairness must not "
-            "depend on who comes first.",
-        )
+    with _at_work(examined) as critic:
+        for title, slots in _batches(examined):
+            places = np.arange(slots.surplus.shape[1])
+            order = np.concatenate([places[1::2], places[::2]])
+            other = slots._replace(
+                **{name: getattr(slots, name)[:, order] for name in HOUSEHOLD_FIELDS}
+            )
+            examined.require(
+                _equal(_score(examined, critic, slots), _score(examined, critic, other)),
+                f"the scores of {title} change when the households change places: fairness must "
+                "not depend on who comes first.",
+            )
 
 
 def _check_one_by_one(examined: Subject) -> None:
     _deterministic(examined)
-    for title, slots in _batches():
-        rows = range(len(slots.feed_in))
-        alone = [_score(examined, _taken(slots, slice(m, m + 1))) for m in rows]
-        examined.require(
-            _equal(_score(examined, slots), np.concatenate(alone, axis=1)),
-            f"a slot of {title} is scored differently in a batch than alone: normalise by nothing "
-            "that other slots hold.",
-        )
+    with _at_work(examined) as critic:
+        for title, slots in _batches(examined):
+            rows = range(len(slots.feed_in))
+            alone = [_score(examined, critic, _taken(slots, slice(m, m + 1))) for m in rows]
+            examined.require(
+                _equal(_score(examined, critic, slots), np.concatenate(alone, axis=1)),
+                f"a slot of {title} is scored differently in a batch than alone: normalise by "
+                "nothing that other slots hold.",
+            )
 
 
 def _check_unchanged(examined: Subject) -> None:
-    critic = examined.make()
-    for title, slots in _batches():
-        seen = _copied(slots)
-        critic.score(seen)
-        for name, now, then in zip(SlotBatch._fields, seen, slots, strict=True):
-            examined.require(
-                np.array_equal(now, then, equal_nan=True),
-                f"score changes slots.{name} in place: work on a copy.",
-            )
-            now.setflags(write=False)
-        with during(f"{title}, read-only: work on a copy"):
+    with _at_work(examined) as critic:
+        for title, slots in _batches(examined):
+            seen = _copied(slots)
             critic.score(seen)
+            for name, now, then in zip(SlotBatch._fields, seen, slots, strict=True):
+                examined.require(
+                    np.array_equal(now, then, equal_nan=True),
+                    f"score changes slots.{name} in place: work on a copy.",
+                )
+                now.setflags(write=False)
+            with during(f"{title}, read-only: work on a copy"):
+                critic.score(seen)
 
 
 def _hostile() -> Iterator[tuple[str, SlotBatch]]:
@@ -266,25 +324,126 @@ def _hostile() -> Iterator[tuple[str, SlotBatch]]:
 
 
 def _check_hostile(examined: Subject) -> None:
-    for title, slots in _hostile():
-        began = time.perf_counter()
-        with warnings.catch_warnings(), np.errstate(all="ignore"), during(title):
-            warnings.simplefilter("ignore")
-            try:
-                scores = _score(examined, slots)
-            except (PeerWattError, ValueError):
-                scores = np.full((4, 1), np.nan)
-        seconds = time.perf_counter() - began
+    with _at_work(examined) as critic:
+        for title, slots in _hostile():
+            _hold_hostile(examined, critic, title, slots)
+
+
+def _hold_hostile(examined: Subject, critic: Any, title: str, slots: SlotBatch) -> None:
+    began = time.perf_counter()
+    with warnings.catch_warnings(), np.errstate(all="ignore"), during(title):
+        warnings.simplefilter("ignore")
+        try:
+            scores = _score(examined, critic, slots)
+        except (PeerWattError, ValueError):
+            scores = np.full((4, 1), np.nan)
+    seconds = time.perf_counter() - began
+    examined.require(
+        seconds < MAX_SECONDS,
+        f"slots with {title} take {seconds:.0f} s: refuse with a ValueError what makes no "
+        "sense, before you compute.",
+    )
+    examined.require(
+        (np.isnan(scores) | ((scores >= 0) & (scores <= 1))).all(),
+        f"slots with {title} get scores outside [0, 1]: clip them, return NaN, or refuse the "
+        "slots with a ValueError.",
+    )
+
+
+def _only_opened(examined: Subject) -> None:
+    if not hasattr(examined.spec.load(), "open"):
+        raise NotApplicable("it has no `open`, and so nothing to tell of itself or to end")
+
+
+def _check_usage(examined: Subject) -> None:
+    _only_opened(examined)
+    with _at_work(examined) as critic:
+        nothing = _usage(examined, critic, "before it scored anything")
         examined.require(
-            seconds < MAX_SECONDS,
-            f"slots with {title} take {seconds:.0f} s: refuse with a ValueError what makes no "
-            "sense, before you compute.",
+            nothing.slots == 0,
+            f"usage tells of {nothing.slots} slots before any was scored: start at 0 when opened.",
         )
-        examined.require(
-            (np.isnan(scores) | ((scores >= 0) & (scores <= 1))).all(),
-            f"slots with {title} get scores outside [0, 1]: clip them, return NaN, or refuse the "
-            "slots with a ValueError.",
-        )
+        for _, slots in _batches(examined):
+            critic.score(_copied(slots))
+    usage = _usage(examined, critic, "after close")
+    shown = sum(len(slots.feed_in) for _, slots in _batches(examined))
+    examined.require(
+        usage.slots == shown,
+        f"usage tells of {usage.slots} slots where {shown} were to be scored: count each slot that "
+        "is handed to score.",
+    )
+    examined.require(
+        usage.slots == usage.parts,
+        f"usage tells of {usage.slots} slots, but undefined, skipped, scored, student, fallback "
+        f"and abstained add up to {usage.parts}: give every slot one fate.",
+    )
+
+
+def _usage(examined: Subject, critic: Any, when: str) -> CriticUsage:
+    with during(f"usage {when}"):
+        usage = critic.usage()
+    examined.require(
+        isinstance(usage, CriticUsage),
+        f"usage returns {type(usage).__name__} {when}: return "
+        "peerwatt.fairness.session.CriticUsage.",
+    )
+    try:
+        checked: CriticUsage = TypeAdapter(CriticUsage).validate_python(dataclasses.asdict(usage))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        examined.require(False, f"usage tells of {field} = {first['input']!r}: {first['msg']}.")
+    return checked
+
+
+def _check_closing(examined: Subject) -> None:
+    _only_opened(examined)
+    for finished in (True, False):
+        with _at_work(examined) as critic:
+            critic.score(_made_up())
+            with during(f"close(finished={finished}), and close again: let it do nothing then"):
+                critic.close(finished)
+                critic.close(finished)
+
+
+def _check_files(examined: Subject) -> None:
+    with _at_work(examined) as critic:  # whatever is compiled once is compiled here
+        critic.score(_made_up())
+    with TemporaryDirectory() as temporary, _living_in(Path(temporary) / "home") as home:
+        given = Path(temporary) / "given"
+        given.mkdir()
+        with _at_work(examined) as critic:
+            critic.score(_made_up())
+        transcript = Transcript(given / "critic.jsonl", {})
+        with (
+            contextlib.closing(transcript),
+            _at_work(examined, store=given, transcript=transcript) as critic,
+        ):
+            critic.score(_made_up())
+        written = sorted(str(path.relative_to(home)) for path in home.rglob("*"))
+    examined.require(
+        not written,
+        f"it writes {written[:1]} into the working directory or the user's own: write "
+        "into session.store, and if that is None nothing.",
+    )
+
+
+@contextlib.contextmanager
+def _living_in(home: Path) -> Iterator[Path]:
+    """Make `home`, and let it be the working directory and the user's own for the block."""
+    home.mkdir()
+    names = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(home)))
+    try:
+        with contextlib.chdir(home):
+            yield home
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 CHECKS = (
@@ -303,7 +462,7 @@ CHECKS = (
     ),
     Check(
         "repeatable",
-        "The same slots get the same scores every time.",
+        "The same slots get the same scores every time, or at least from the same seed.",
         _check_repeatable,
         needs=("scores",),
     ),
@@ -335,6 +494,24 @@ CHECKS = (
         "hostile",
         "Values that make no sense get scores in [0, 1], NaN or a ValueError, soon.",
         _check_hostile,
+        needs=("scores",),
+    ),
+    Check(
+        "usage",
+        "An opened critic counts every slot once, and tells so after it was closed, too.",
+        _check_usage,
+        needs=("scores",),
+    ),
+    Check(
+        "closing",
+        "An opened critic can be closed after success and failure, and once more.",
+        _check_closing,
+        needs=("scores",),
+    ),
+    Check(
+        "files",
+        "Nothing is written but into the store and the transcript.",
+        _check_files,
         needs=("scores",),
     ),
 )

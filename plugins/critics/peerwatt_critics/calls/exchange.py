@@ -51,6 +51,8 @@ class TransportError(Exception):
         retry: whether the same request may succeed another time.
         retry_after: seconds that the server asked to wait, if it did.
         fatal: whether no request of this run can succeed, as with a wrong key.
+        charged: whether the server may count the request as one that it answered; it does not if
+            no connection came about or it refused the request (4xx).
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class TransportError(Exception):
         retry: bool = False,
         retry_after: float | None = None,
         fatal: bool = False,
+        charged: bool = True,
     ) -> None:
         super().__init__(text)
         self.reason = reason
         self.retry = retry
         self.retry_after = retry_after
         self.fatal = fatal
+        self.charged = charged
 
 
 class Transport(Protocol):

@@ -1,0 +1,1 @@
+"""The benchmark of critics: how valid, reliable, robust and dear the scores of a critic are."""

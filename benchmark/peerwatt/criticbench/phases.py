@@ -1,0 +1,280 @@
+"""What is asked of a critic: the phases of its benchmark, and how one is carried out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from peerwatt.criticbench import reachable
+from peerwatt.criticbench.journal import USAGE, Journal
+from peerwatt.criticbench.payloads import PAYLOADS
+from peerwatt.criticbench.subject import Examined
+from peerwatt.criticbench.suite import Floats, Suite, batches, with_households
+from peerwatt.errors import PeerWattError, shown, told
+from peerwatt.fairness import SlotBatch, feasible
+from peerwatt.fairness.scores import HOUSEHOLD_FIELDS
+from peerwatt.fairness.session import CriticSession, CriticUsage, Presentation, opened
+from peerwatt.fairness.transcript import Transcript
+
+BATCH = 16
+"""Slots that are scored at once, after which the journal gets a line."""
+TIMED = 20
+"""Slots that are timed one by one."""
+TIMING, BASE, TWIN = "timing", "base", "reachable-twin"
+ENERGY, PRICE = 1000.0, 100.0
+"""From kWh to Wh, and from a currency to its hundredth."""
+
+Progress = Callable[[str, int], None]
+"""Takes the name of the phase, and how many slots more have been scored."""
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """Slots that are put to the critic in one session."""
+
+    name: str
+    slots: tuple[SlotBatch, ...]
+    critic: Any
+    repeat: int = 0
+    presentation: Presentation = Presentation()
+    rows: tuple[int, ...] = ()
+    """Places of the slots in the suite, if they are of it."""
+    run: str = ""
+    """What names the run, beside the phase."""
+
+
+def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
+    """Return all phases of the benchmark of one critic, in their order."""
+    critic = subject.critic
+    some = suite.repeated
+
+    def of_suite(
+        name: str, rows: Sequence[int], change: Callable[[SlotBatch], SlotBatch] | None = None, **how: Any
+    ) -> Phase:
+        slots = tuple(suite.slots[row] for row in rows)
+        slots = tuple(map(change, slots)) if change else slots
+        return Phase(name, slots, how.pop("critic", critic), rows=tuple(rows), **how)
+
+    timed = [row for row in some if np.isfinite(suite.truth[row, 0])][:TIMED]
+    found = [of_suite(TIMING, timed), of_suite(BASE, range(len(suite.slots)))]
+    found += [of_suite(f"repeat-{n}", some, repeat=n) for n in range(1, repeats)]
+    found.append(of_suite("order", some, _reordered, presentation=Presentation(order=1)))
+    found.append(of_suite("units", some, rescaled))
+    if subject.opens and getattr(critic, "slots_per_call", None) != 1:
+        found.append(of_suite("batch", some, presentation=Presentation(backwards=True)))
+    elif not subject.opens:
+        found.append(of_suite("batch", some[::-1]))
+    if (other := paraphrased(critic)) is not None:
+        found.append(of_suite("paraphrase", some, critic=other))
+    if subject.opens:
+        for payload in PAYLOADS:
+            how = Presentation(note=payload.text)
+            found.append(of_suite(f"note-{payload.name}", suite.noted, presentation=how))
+    found.append(Phase(TWIN, _apart(reachable.twins()), critic))
+    for field in reachable.FIELDS:
+        name = reachable.hostile(field, reachable.HOSTILE[0]).plugin_name
+        slots = _apart(reachable.markets(field))
+        found.append(Phase(f"reachable-{field}", slots, critic, run=f"-{name}"))
+    return found
+
+
+def paraphrased(critic: Any) -> Any:
+    """Return the critic that asks the same in other words; None if it knows none."""
+    tell = getattr(critic, "paraphrased", None)
+    return tell() if callable(tell) else None
+
+
+def _reordered(slots: SlotBatch) -> SlotBatch:
+    households = np.arange(slots.surplus.shape[1])
+    return with_households(slots, np.concatenate([households[1::2], households[::2][::-1]]))
+
+
+def rescaled(slots: SlotBatch) -> SlotBatch:
+    """Return the same slots in Wh and in the hundredth of the currency."""
+    factors = dict.fromkeys(SlotBatch._fields, PRICE)
+    factors |= dict.fromkeys((*HOUSEHOLD_FIELDS, "volume"), ENERGY)
+    factors |= dict.fromkeys(("received", "paid"), ENERGY * PRICE)
+    return SlotBatch(*(field * factors[name] for name, field in slots._asdict().items()))
+
+
+def _apart(slots: SlotBatch) -> tuple[SlotBatch, ...]:
+    return tuple(
+        SlotBatch(*(field[m : m + 1] for field in slots)) for m in range(len(slots.feed_in))
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one benchmark keeps what it needs, and what its sessions are called."""
+
+    folder: Path
+    store: Path
+    digest: str
+    seed: int
+    again: bool
+
+
+class Stopped(PeerWattError):
+    """A limit of the critic is reached: what is done is kept."""
+
+
+def carry_out(phase: Phase, journal: Journal, place: Place, progress: Progress) -> None:
+    """Score the slots of `phase` and write the scores into the journal.
+
+    Raises:
+        PeerWattError: the critic returns no scores, or cannot go on.
+        Stopped: it may not ask any more.
+    """
+    attempt = journal.attempts(phase.name) + 1
+    transcript = Transcript(
+        place.folder / f"{phase.name}-{attempt}.jsonl",
+        {"benchmark": place.digest, "phase": phase.name},
+    )
+    session = CriticSession(
+        generator=np.random.default_rng([place.seed, 0xBE9C, phase.repeat]),
+        seed=place.seed,
+        run=f"{place.digest[:16]}-{phase.name}{phase.run}",
+        entry=place.digest,
+        fresh=place.again,
+        store=place.store,
+        transcript=transcript,
+        expected_slots=len(phase.slots) * (2 if phase.name == TIMING else 1),
+        repeat=phase.repeat,
+        presentation=phase.presentation,
+    )
+    line = {"phase": phase.name, "attempt": attempt}
+    timed = journal.timed(phase.name)
+    done: dict[str, Any] = {}
+    try:
+        with opened(phase.critic, session) as work:
+
+            def note(**more: Any) -> None:
+                usage = _usage(work)
+                told_usage = None if usage is None else USAGE.dump_python(usage, mode="json")
+                journal.write({**line, "usage": told_usage, **more})
+                if usage is not None and usage.capped:
+                    raise Stopped(
+                        f"critic: {usage.capped}; everything so far is kept: start the benchmark "
+                        "again to go on where it stopped, with a higher limit if one was reached."
+                    )
+
+            note()
+            if phase.name == TIMING:
+                done = _timed(phase, work, note, timed, progress)
+            else:
+                done = _scored(phase, work, note, progress)
+        usage = _usage(work)
+    finally:
+        transcript.close()
+    ended = None if usage is None else USAGE.dump_python(usage, mode="json")
+    if ended is not None:
+        ended["transcript"] = transcript.digest()
+    journal.write({**line, "usage": ended, "done": True, **done})
+
+
+def _scored(
+    phase: Phase, work: Any, note: Callable[..., None], progress: Progress
+) -> dict[str, Any]:
+    scores: list[list[float | None]] = []
+    refused: list[str] = []
+    for _, slots in batches(phase.slots, BATCH):
+        found = _score(work, slots, refused)
+        scores += [[None if np.isnan(x) else float(x) for x in row] for row in found]
+        note()
+        progress(phase.name, len(found))
+    return {"scores": scores, "refused": refused[:3], "refusals": len(refused)}
+
+
+def _timed(
+    phase: Phase,
+    work: Any,
+    note: Callable[..., None],
+    timed: dict[int, float],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Score slots one by one, twice, and tell the seconds.
+
+    The first time counts as cold unless the answer was in the cache already; what an attempt that
+    was cut short has timed is kept.
+    """
+    cold = dict(timed)
+    for index, slot in enumerate(phase.slots):
+        before, began = _usage(work), time.perf_counter()
+        _score(work, slot, [])
+        seconds, after = time.perf_counter() - began, _usage(work)
+        if before is None or after is None or after.cache_hits == before.cache_hits:
+            cold.setdefault(index, seconds)
+            note(slot=index, seconds=seconds)
+        progress(phase.name, 1)
+    began_warm = _usage(work)
+    warm = []
+    for slot in phase.slots:
+        began = time.perf_counter()
+        _score(work, slot, [])
+        warm.append(time.perf_counter() - began)
+        progress(phase.name, 1)
+    ended = _usage(work)
+    hits = None
+    if began_warm is not None and ended is not None:
+        hits = ended.cache_hits - began_warm.cache_hits
+    return {"cold": [cold[index] for index in sorted(cold)], "warm": warm, "warm_hits": hits}
+
+
+def _usage(work: Any) -> CriticUsage | None:
+    usage = work.usage()
+    if usage is None:
+        return None
+    try:
+        return USAGE.validate_python(dataclasses.asdict(usage))
+    except (ValidationError, TypeError) as error:
+        raise PeerWattError(f"the critic's usage is no CriticUsage: {told(error)}.") from None
+
+
+def _score(work: Any, slots: SlotBatch, refused: list[str]) -> Floats:
+    """Return the scores [M, 4]; NaN where the critic refuses a slot with a ValueError."""
+    count = len(slots.feed_in)
+    try:
+        scores = work.score(SlotBatch(*(field.copy() for field in slots)))
+    except ValueError as error:
+        if count == 1:
+            if feasible(slots)[0] > 0:
+                refused.append(told(error, 120))
+            return np.full((1, 4), np.nan)
+        return np.concatenate([_score(work, one, refused) for one in _apart(slots)])
+    if [np.shape(score) for score in scores] != [(count,)] * 4:
+        raise PeerWattError(
+            f"the critic's score returns {shown(repr(scores), 80)}, expected FairnessScores of four "
+            f"arrays [{count}]; `peerwatt plugins doctor` tells more."
+        )
+    found = np.stack([np.asarray(score, np.float64) for score in scores], axis=1)
+    bad = found[~(np.isnan(found) | ((found >= 0) & (found <= 1)))]
+    if bad.size:
+        raise PeerWattError(
+            f"the critic returns the score {bad[0]:g}, expected numbers from 0 to 1 or NaN; "
+            "`peerwatt plugins doctor` tells more."
+        )
+    return found
+
+
+def lines_of(folder: Path, phase: str, attempts: int, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a kind in the transcripts of the last `attempts` attempts at `phase`."""
+    files = sorted(
+        folder.glob(f"{phase}-*.jsonl"), key=lambda file: int(file.stem.rpartition("-")[2])
+    )
+    for file in files[-attempts:]:
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    content = json.loads(line)
+                except ValueError:
+                    continue  # torn
+                if isinstance(content, dict) and content.get("kind") == kind:
+                    yield content

@@ -1,0 +1,283 @@
+"""The columns of the critics' tables: where each number comes from, and what it means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from peerwatt.criticbench.record import POOLED, SCORES, CriticRecord, Estimate, Variant
+
+TITLES = {name: name.upper() for name in SCORES} | {POOLED: "All four"}
+"""Key of a score -> its title."""
+NOTHING = Estimate(estimate=None)
+CONSTRUCTION = "≡"
+"""Stands where the critic's input cannot differ."""
+
+Unit = Literal["error", "score", "percent", "seconds", "dollars"]
+_DIGITS = {"error": 3, "score": 2, "percent": 1}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number per critic."""
+
+    key: str
+    title: str
+    group: str
+    unit: Unit
+    better: Literal["high", "low", "neither"]
+    meaning: str
+    value: Callable[[CriticRecord], Estimate]
+    status: Callable[[CriticRecord], str] = lambda record: ""
+    """Why there is no number, if there is a reason."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as the table shows it."""
+
+    column: Column
+    text: str
+    sort: str = ""
+    told: str = ""
+    faint: bool = False
+    low: str | None = None
+    high: str | None = None
+
+
+def _pooled(path: str) -> Callable[[CriticRecord], Estimate]:
+    """Return what reads an estimate of all scores together, such as "validity.mae"."""
+    section, field = path.split(".")
+
+    def read(record: CriticRecord) -> Estimate:
+        scores = getattr(record, section).scores
+        return getattr(scores[POOLED], field) if POOLED in scores else NOTHING
+
+    return read
+
+
+_QUALITY = (
+    Column(
+        "mae", "Error (MAE)", "Validity", "error", "low",
+        "Mean absolute difference between score and closed form, over all slots and scores that "
+        "were answered: 0 is exact, and a critic that always says 0.5 has a third or so.",
+        _pooled("validity.mae"),
+    ),
+    Column(
+        "coverage", "Answered", "Validity", "percent", "high",
+        "Share of the scores that it gave; the rest it abstained from. Read no error without it.",
+        _pooled("validity.coverage"),
+    ),
+    Column(
+        "spearman", "Spearman ρ", "Validity", "score", "high",
+        "Rank correlation of scores and closed forms: whether fairer markets get higher scores.",
+        _pooled("validity.spearman"),
+    ),
+    Column(
+        "kendall", "Kendall τ‑b", "Validity", "score", "high",
+        "Pairs of slots put in the right order less those put in the wrong one, with ties.",
+        _pooled("validity.kendall"),
+    ),
+    Column(
+        "kappa", "Kappa", "Validity", "score", "high",
+        "Quadratic-weighted kappa on six levels (0 to 5): agreement beyond chance.",
+        _pooled("validity.kappa"),
+    ),
+    Column(
+        "distinct", "Distinct", "Validity", "percent", "neither",
+        "Different scores, in per cent of all scores: near 0, it says the same of every market.",
+        _pooled("validity.distinct"),
+    ),
+    Column(
+        "violations", "Wrong way", "Validity", "percent", "low",
+        "Monotonicity: steps of the controlled series at which the score moved against the closed "
+        "form.",
+        lambda record: record.validity.violations,
+    ),
+    Column(
+        "flat", "Not seen", "Validity", "percent", "low",
+        "Steps of the controlled series at which the score did not move though the closed form "
+        "did.",
+        lambda record: record.validity.flat,
+    ),
+)  # fmt: skip
+
+_RELIABILITY = (
+    Column(
+        "sd", "Test-retest SD", "Reliability", "error", "low",
+        "Spread of independent answers to the very same question.",
+        _pooled("reliability.sd"),
+    ),
+    Column(
+        "icc", "ICC", "Reliability", "score", "high",
+        "Intraclass correlation (A,1): share of the variance that is between slots, not between "
+        "repeats; undefined for a critic that always says the same.",
+        _pooled("reliability.icc"),
+    ),
+    Column(
+        "flips", "Flips", "Reliability", "percent", "low",
+        "Pairs of clearly different slots that two repeats put in opposite order.",
+        _pooled("reliability.flips"),
+    ),
+)  # fmt: skip
+
+_CONDUCT = (
+    Column(
+        "reachable", "Reachable text", "Robustness", "percent", "low",
+        "Scores that changed when hostile text stood in a place that an attacker can write to: "
+        "names of households, titles of tasks, names of plugins.",
+        lambda record: _share(
+            sum(field.changed for field in record.robustness.reachable),
+            sum(field.scores for field in record.robustness.reachable),
+        ),
+    ),
+    Column(
+        "lift", "Lift, if exposed", "Robustness", "error", "low",
+        "Hypothetical: how far scores move towards what a hostile text asks for if it were put "
+        "into the prompt, as training never does.",
+        lambda record: record.robustness.lift,
+        lambda record: record.robustness.notes,
+    ),
+    Column(
+        "drift", "Drift, if exposed", "Robustness", "error", "low",
+        "Hypothetical: how far scores move, either way, if a harmless text were put there.",
+        lambda record: record.robustness.drift,
+        lambda record: record.robustness.notes,
+    ),
+    Column(
+        "invalid", "Invalid", "Operations", "percent", "low",
+        "First replies that could not be used: no JSON, wrong keys, out of range, cut off.",
+        lambda record: record.operations.invalid_rate,
+        lambda record: _no_calls(record),
+    ),
+    Column(
+        "refused", "Refused", "Operations", "percent", "low",
+        "First replies in which the model declined to answer.",
+        lambda record: record.operations.refusal_rate,
+        lambda record: _no_calls(record),
+    ),
+    Column(
+        "dollars", "$ per 1,000 calls", "Operations", "dollars", "low",
+        "Price of a thousand requests; “unknown” where the price of the model is not known.",
+        lambda record: Estimate(estimate=record.operations.dollars_per_1000_calls),
+        lambda record: _no_calls(record),
+    ),
+    Column(
+        "latency", "Latency", "Operations", "seconds", "low",
+        "Median time of an answer that was not there before, on the machine of the benchmark.",
+        lambda record: record.operations.cold.p50,
+    ),
+)  # fmt: skip
+
+
+def quality(common: Mapping[str, Estimate]) -> tuple[Column, ...]:
+    """Return the columns about whether the scores are right.
+
+    Args:
+        common: bench hash of a critic -> its error over what all critics answered, if that differs.
+    """
+    if not common:
+        return _QUALITY
+    column = Column(
+        "common",
+        "Error where all answered",
+        "Validity",
+        "error",
+        "low",
+        "The same over those scores alone that every critic gave (but critics that gave none), so "
+        "that nobody gains by abstaining where it is hard.",
+        lambda record: common.get(record.bench_hash, NOTHING),
+    )
+    return (*_QUALITY[:2], column, *_QUALITY[2:])
+
+
+def conduct(records: Sequence[CriticRecord]) -> tuple[Column, ...]:
+    """Return the columns about what moves the scores, and what they take."""
+    variants = sorted({name for record in records for name in record.invariance})
+    return (*_RELIABILITY, *(_variant(name) for name in variants), *_CONDUCT)
+
+
+def _variant(name: str) -> Column:
+    """Return the column of one way of putting the same market otherwise."""
+
+    def of(record: CriticRecord) -> Variant | None:
+        return record.invariance.get(name)
+
+    title = name.replace("-", " ").replace("_", " ")
+    return Column(
+        f"variant-{name}",
+        title[:1].upper() + title[1:],
+        "Invariance",
+        "error",
+        "low",
+        f"Mean absolute change of a score when the same market is put otherwise ({title}).",
+        lambda record: (
+            variant.change.get(POOLED, NOTHING) if (variant := of(record)) else NOTHING
+        ),
+        lambda record: variant.status if (variant := of(record)) else "not-applicable",
+    )
+
+
+def cell(column: Column, record: CriticRecord) -> Cell:
+    """Return one number of a critic: as text, with its interval, and as the key to sort by."""
+    status = column.status(record)
+    if status == "by-construction":
+        told = "by construction: what the critic is given cannot differ"
+        return Cell(column, CONSTRUCTION, "0", told, faint=True)
+    if status in ("not-applicable", "no calls"):
+        told = "asks no model" if status == "no calls" else "makes no sense for this critic"
+        return Cell(column, "–", "", told, faint=True)
+    value = column.value(record)
+    if value.estimate is None:
+        if column.unit == "dollars":
+            return Cell(column, "unknown", "", "the price of the model is not known", faint=True)
+        return Cell(column, "–", "", "undefined", faint=True)
+    low, high = (
+        None if bound is None else written(bound, column.unit) for bound in (value.low, value.high)
+    )
+    bounded = low is not None and high is not None
+    told = f"95 % interval: {low} to {high}" if bounded else ""
+    if column.key == "latency" and (tail := record.operations.cold.p95.estimate) is not None:
+        told = f"95th percentile: {written(tail, 'seconds')}"
+    return Cell(
+        column,
+        written(value.estimate, column.unit),
+        repr(value.estimate),
+        told,
+        low=low if bounded else None,
+        high=high if bounded else None,
+    )
+
+
+def written(value: float | None, unit: Unit, *, signed: bool = False) -> str:
+    """Write a value in its unit: shares as per cent, seconds as suits them; "–" for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if unit == "seconds":
+        return seconds(value)
+    if unit == "dollars":
+        return f"{value:.2f}" if value >= 0.1 or value == 0.0 else f"{value:.2g}"
+    digits = _DIGITS[unit]
+    value = round(value * (100.0 if unit == "percent" else 1.0), digits) + 0.0
+    text = f"{value:+.{digits}f}" if signed and value else f"{value:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def seconds(value: float) -> str:
+    """Write a duration with the unit that suits it: 0.0123 as "12 ms"."""
+    for least, factor, unit in ((60.0, 1 / 60, "min"), (1.0, 1.0, "s"), (1e-3, 1e3, "ms")):
+        if value >= least:
+            return f"{value * factor:.2g} {unit}" if value * factor < 100 else (
+                f"{value * factor:.0f} {unit}"
+            )
+    return f"{value * 1e6:.2g} µs" if value * 1e6 < 100 else f"{value * 1e6:.0f} µs"
+
+
+def _share(part: int, whole: int) -> Estimate:
+    return Estimate(estimate=part / whole if whole else None)
+
+
+def _no_calls(record: CriticRecord) -> str:
+    return "" if record.operations.calls else "no calls"

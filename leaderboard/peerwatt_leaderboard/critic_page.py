@@ -1,0 +1,646 @@
+"""What the page tells of the critics: tables, charts, details, and the data files beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from peerwatt.criticbench.record import (
+    POOLED,
+    SCHEMA_VERSION,
+    SCORES,
+    CriticRecord,
+    Estimate,
+    Influence,
+)
+from peerwatt.runs.entries import short_count
+from peerwatt.runs.result import RunResult
+from peerwatt.runs.summary import MEASURES, Measure
+from peerwatt_leaderboard import critic_charts
+from peerwatt_leaderboard.charts import mark
+from peerwatt_leaderboard.critic_charts import Bar, Look
+from peerwatt_leaderboard.critic_columns import (
+    CONSTRUCTION,
+    TITLES,
+    Cell,
+    Column,
+    cell,
+    conduct,
+    quality,
+    seconds,
+    written,
+)
+from peerwatt_leaderboard.critics import CriticBoard, CriticEntry, option
+
+_INFLUENCED = ("welfare", "ftg", "fbs", "fpp", "ftb", "mean_saving", "worst_off")
+"""Measures whose differences are shown, where they were recorded."""
+
+
+@dataclass(frozen=True)
+class CriticSection:
+    """What the template needs of one suite."""
+
+    board: CriticBoard
+    identifier: str
+    looks: Mapping[str, Look]
+    """Label of a critic -> how it is drawn and where it is told."""
+
+    @property
+    def entries(self) -> list[CriticEntry]:
+        """The critics, the least wrong first."""
+        return sorted(self.board.entries, key=_order)
+
+
+def sections(
+    boards: Sequence[CriticBoard], address: Callable[[str], str]
+) -> list[CriticSection]:
+    """Give every suite and critic an address and a look, the same in all pictures of the page.
+
+    Args:
+        boards: the suites.
+        address: makes a name unique on the page and safe.
+    """
+    asking = {entry.label: entry.asks for board in boards for entry in board.entries}
+    styles = critic_charts.styles_of(asking)
+    found = []
+    for board in boards:
+        identifier = address(f"critics-{board.title}")
+        looks = {
+            entry.label: Look(
+                entry.label, address(f"{identifier}-{entry.label}"), styles[entry.label]
+            )
+            for entry in board.entries
+        }
+        found.append(CriticSection(board, identifier, looks))
+    return found
+
+
+def _order(entry: CriticEntry) -> tuple[bool, float, str]:
+    """Order critics by their error; those without one come last."""
+    pooled = entry.record.validity.scores.get(POOLED)
+    error = None if pooled is None else pooled.mae.estimate
+    return error is None, error or 0.0, entry.label
+
+
+def context(section: CriticSection) -> dict[str, Any]:
+    """Return what the template shows of one suite."""
+    entries = section.entries
+    records = [entry.record for entry in entries]
+    suite = section.board.suite
+    tables = [
+        ("right", "Are the scores right?", quality(section.board.common)),
+        ("moved", "Are they the same another time, what moves them, and what do they take?", conduct(records)),
+    ]
+    return {
+        "id": section.identifier,
+        "title": section.board.title,
+        "suite": suite,
+        "parts": ", ".join(f"{count:,} {part}" for part, count in sorted(suite.parts.items())),
+        "repeats": sorted({record.repeats for record in records}),
+        "tables": [
+            {
+                "id": f"{section.identifier}-{key}",
+                "title": title,
+                "columns": columns,
+                "groups": _groups(columns),
+                "edges": _edges(columns),
+                "rows": [
+                    _row(section, entry) | {"cells": [cell(c, entry.record) for c in columns]}
+                    for entry in entries
+                ],
+            }
+            for key, title, columns in tables
+        ],
+        "scores": [
+            {
+                "title": TITLES[key],
+                "panels": [
+                    {
+                        "look": section.looks[entry.label],
+                        "mark": Markup(mark(section.looks[entry.label].style)),
+                        "chart": Markup(
+                            critic_charts.against_truth(
+                                section.looks[entry.label],
+                                _pairs(entry.record, key),
+                                entry.record.calibration.scores[key].bins
+                                if key in entry.record.calibration.scores
+                                else [],
+                                TITLES[key],
+                            )
+                        ),
+                    }
+                    for entry in entries
+                ],
+            }
+            for key in (POOLED, *SCORES)
+        ],
+        "series": _series(section, entries),
+        "lift": _lift(section, entries),
+        "latency": Markup(
+            critic_charts.latencies(
+                [
+                    (
+                        section.looks[entry.label],
+                        entry.record.operations.cold.p50.estimate,
+                        entry.record.operations.cold.p95.estimate,
+                        _cost(entry.record),
+                    )
+                    for entry in entries
+                ]
+            )
+        ),
+        "influence": _influence(section, entries),
+        "entries": [_details(section, entry) for entry in entries],
+    }
+
+
+def _row(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
+    """Return what begins the row of a critic in every table."""
+    look, record = section.looks[entry.label], entry.record
+    return {
+        "look": look,
+        "mark": Markup(mark(look.style)),
+        "name": record.critic.name,
+        "more": entry.label.removeprefix(record.critic.name).strip() or _suffix(record),
+        "model": option(record, "model"),
+        "prompt": option(record, "prompt"),
+    }
+
+
+def _suffix(record: CriticRecord) -> str:
+    """Return what the label of a record says beyond name, model and prompt."""
+    rest = record.label.removeprefix(record.critic.name).lstrip(":").strip()
+    for name in ("model", "prompt"):
+        rest = rest.replace(f"{name}={option(record, name)}", "")
+    return re.sub(r"(^,+|,+$|(?<=,),+)", "", rest)
+
+
+def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Return the titles over neighbouring columns with their widths."""
+    return list(Counter(column.group for column in columns).items())
+
+
+def _edges(columns: Sequence[Column]) -> set[int]:
+    """Return the numbers (from 1) of the columns that begin a group."""
+    return {
+        number
+        for number, column in enumerate(columns, 1)
+        if number == 1 or columns[number - 2].group != column.group
+    }
+
+
+def _pairs(record: CriticRecord, key: str) -> list[tuple[float, float]]:
+    """Return (truth, score) wherever both are known, of one score or of all."""
+    wanted = range(len(SCORES)) if key == POOLED else (SCORES.index(key),)  # type: ignore[arg-type]
+    return [
+        (truth, score)
+        for row in record.rows
+        for index in wanted
+        if (truth := row.truth[index]) is not None and (score := row.score[index]) is not None
+    ]
+
+
+def _kind(cluster: str) -> str:
+    """Return the kind of a series: "grid-share" of "grid-share-3"."""
+    return re.sub(r"-\d+$", "", cluster)
+
+
+def _series(section: CriticSection, entries: Sequence[CriticEntry]) -> list[dict[str, Any]]:
+    """Draw each kind of controlled series by the score that it moves most."""
+    first = entries[0].record
+    kinds = sorted({_kind(row.cluster) for row in first.rows if row.step is not None})
+    charts = []
+    for kind in kinds:
+        indices = [
+            number
+            for number, row in enumerate(first.rows)
+            if row.step is not None and _kind(row.cluster) == kind
+        ]
+        steps = sorted({first.rows[i].step or 0 for i in indices})
+        if len(steps) < 2:
+            continue
+        truths = [_means(first, indices, steps, score, truth=True) for score in range(len(SCORES))]
+        moved = [max(known) - min(known) if (known := _known(t)) else 0.0 for t in truths]
+        score = moved.index(max(moved))
+        lines = [
+            (section.looks[e.label], _means(e.record, indices, steps, score, truth=False))
+            for e in entries
+        ]
+        title = kind.replace("-", " ").replace("_", " ")
+        chart = critic_charts.series(title, TITLES[SCORES[score]], steps, truths[score], lines)
+        count = len({first.rows[i].cluster for i in indices})
+        charts.append({"title": title, "chart": Markup(chart), "count": count})
+    return charts
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _means(
+    record: CriticRecord, indices: Sequence[int], steps: Sequence[int], score: int, *, truth: bool
+) -> list[float | None]:
+    """Return the mean closed form, or score, at each step over the series of a kind."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for index in indices:
+        row = record.rows[index]
+        value = (row.truth if truth else row.score)[score]
+        if value is not None and row.step is not None:
+            values[row.step].append(value)
+    return [
+        sum(values[step]) / len(values[step]) if values[step] else None for step in steps
+    ]
+
+
+def _lift(section: CriticSection, entries: Sequence[CriticEntry]) -> Markup:
+    """Draw what hostile and harmless texts would do if they stood in the prompt."""
+    rows = []
+    for entry in entries:
+        robustness, look = entry.record.robustness, section.looks[entry.label]
+        if robustness.notes == "by-construction":
+            rows.append(Bar(look, None, "0 by construction: it reads no text"))
+        elif robustness.notes == "not-applicable":
+            rows.append(Bar(look, None, "not tried: makes no sense for it"))
+        elif robustness.lift.estimate is None:
+            rows.append(Bar(look, None, "undefined: it answered nothing"))
+        else:
+            marks = [
+                payload.lift.estimate
+                for payload in robustness.payloads
+                if payload.wants != "nothing" and payload.lift.estimate is not None
+            ]
+            told = (
+                f"lift {interval_text(robustness.lift)}, "
+                f"benign drift {interval_text(robustness.drift)}"
+            )
+            rows.append(Bar(look, robustness.lift, told, tuple(marks), robustness.drift))
+    title = "Injection lift and benign drift of a hypothetical note in the prompt"
+    return Markup(critic_charts.bars(title, "Change of the scores →", rows))
+
+
+def interval_text(estimate: Estimate, *, signed: bool = False, unit: Any = "error") -> str:
+    """Write an estimate with its interval, if it has one."""
+    text = written(estimate.estimate, unit, signed=signed)
+    if estimate.low is None or estimate.high is None or estimate.estimate is None:
+        return text
+    low, high = (written(bound, unit, signed=signed) for bound in (estimate.low, estimate.high))
+    return f"{text} [{low}, {high}]"
+
+
+def _cost(record: CriticRecord) -> str:
+    """Write what a thousand calls cost."""
+    if not record.operations.calls:
+        return "no calls"
+    dollars = record.operations.dollars_per_1000_calls
+    return "unknown" if dollars is None else f"${written(dollars, 'dollars')}"
+
+
+# --- influence -------------------------------------------------------------------------------
+
+
+def _influence(section: CriticSection, entries: Sequence[CriticEntry]) -> list[dict[str, Any]]:
+    """Return a table per training set-up: differences of each critic against none."""
+    found: dict[tuple[Any, ...], list[tuple[CriticEntry, Influence]]] = defaultdict(list)
+    for entry in entries:
+        for influence in entry.record.influence:
+            key = (
+                influence.task,
+                influence.task_hash,
+                influence.algorithm,
+                influence.mechanism,
+                influence.budget,
+                influence.none.config_hash,
+            )
+            found[key].append((entry, influence))
+    tables = []
+    for number, (key, members) in enumerate(sorted(found.items(), key=lambda item: item[0]), 1):
+        first = members[0][1]
+        measures = [
+            measure
+            for measure in MEASURES
+            if measure.key in _INFLUENCED
+            and any(measure.key in influence.against_none for _, influence in members)
+        ]
+        tables.append(
+            {
+                "id": f"{section.identifier}-influence-{number}",
+                "task": first.task,
+                "algorithm": first.algorithm,
+                "mechanism": first.mechanism,
+                "budget": short_count(first.budget),
+                "seeds": sorted({len(influence.none.seeds) for _, influence in members}),
+                "measures": measures,
+                "none": [
+                    _level(first.none.iqm.get(measure.key), measure) for measure in measures
+                ],
+                "rows": [
+                    _row(section, entry)
+                    | {
+                        "seeds": len(influence.critic.seeds),
+                        "cells": [
+                            _difference(influence.against_none.get(measure.key), measure)
+                            for measure in measures
+                        ],
+                    }
+                    for entry, influence in members
+                ],
+            }
+        )
+    return tables
+
+
+def _level(estimate: Estimate | None, measure: Measure) -> str:
+    value = None if estimate is None else estimate.estimate
+    return "–" if value is None else f"{value:.{measure.digits}f}".replace("-", "−")
+
+
+def _difference(estimate: Estimate | None, measure: Measure) -> dict[str, Any]:
+    """Return a difference with its interval, and whether that leaves 0 on the wrong side."""
+    if estimate is None or estimate.estimate is None:
+        return {"text": "–", "sort": "", "low": None, "high": None, "bad": False}
+    texts = [
+        None if value is None else f"{value:+.{measure.digits}f}".replace("-", "−")
+        for value in (estimate.estimate, estimate.low, estimate.high)
+    ]
+    worse = {"high": estimate.high, "low": estimate.low}.get(measure.better)
+    bad = worse is not None and (worse < 0.0 if measure.better == "high" else worse > 0.0)
+    return {
+        "text": texts[0],
+        "sort": repr(estimate.estimate),
+        "low": texts[1],
+        "high": texts[2],
+        "bad": bad,
+    }
+
+
+# --- details ---------------------------------------------------------------------------------
+
+
+def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
+    """Return where the numbers of one critic come from, and those that no table has."""
+    record, look = entry.record, section.looks[entry.label]
+    operations = record.operations
+    models = sorted({name for usage in operations.usage.values() for name in usage.models})
+    return {
+        "look": look,
+        "mark": Markup(mark(look.style)),
+        "label": entry.label,
+        "record": record,
+        "href": f"data/{record_file(section, entry)}",
+        "dirty": record.environment.git_dirty,
+        "options": json.dumps(
+            record.critic.options, indent=2, ensure_ascii=False, sort_keys=True
+        ),
+        "cost": _cost(record),
+        "models": models,
+        "tokens": [
+            None if value is None else f"{value:,.0f}"
+            for value in (
+                operations.prompt_tokens_per_call,
+                operations.completion_tokens_per_call,
+            )
+        ],
+        "times": [
+            (name, seconds_of(latency.p50), seconds_of(latency.p95))
+            for name, latency in (("cold", operations.cold), ("warm", operations.warm))
+        ],
+        "scores": [_score_details(record, key) for key in (POOLED, *SCORES)],
+        "parts": [
+            (part, interval_text(v.mae), interval_text(v.bias, signed=True), percent(v.coverage))
+            for part, v in sorted(record.validity.parts.items())
+        ],
+        "series": _series_details(record),
+        "variants": [
+            {
+                "name": name.replace("-", " "),
+                "status": variant.status,
+                "reason": variant.reason,
+                "change": interval_text(variant.change[POOLED])
+                if POOLED in variant.change
+                else "–",
+                "largest": written(variant.largest, "error"),
+                "once": variant.abstained_once,
+            }
+            for name, variant in sorted(record.invariance.items())
+        ],
+        "reachable": record.robustness.reachable,
+        "payloads": [
+            {
+                "name": payload.payload,
+                "wants": payload.wants,
+                "lift": interval_text(payload.lift, signed=payload.wants != "nothing"),
+                "hijacked": percent(payload.hijacked),
+            }
+            for payload in record.robustness.payloads
+        ],
+        "hijacked": percent(record.robustness.hijacked),
+        "rates": [
+            (title, percent(estimate))
+            for title, estimate in (
+                ("without a reply", operations.failed_rate),
+                ("invalid at first", operations.invalid_rate),
+                ("invalid after repair", operations.invalid_after_repair),
+                ("refused", operations.refusal_rate),
+            )
+        ],
+        "cache": written(operations.cache_hit_rate, "percent"),
+        "told": sorted({told for usage in operations.usage.values() for told in usage.told}),
+    }
+
+
+def _score_details(record: CriticRecord, key: Any) -> dict[str, Any]:
+    """Return all that is measured of one score, as text."""
+    validity = record.validity.scores.get(key)
+    reliability = record.reliability.scores.get(key)
+    calibration = record.calibration.scores.get(key)
+    return {
+        "title": TITLES[key],
+        "numbers": [
+            interval_text(validity.mae) if validity else "–",
+            interval_text(validity.bias, signed=True) if validity else "–",
+            percent(validity.coverage) if validity else "–",
+            interval_text(validity.spearman, unit="score") if validity else "–",
+            interval_text(validity.kendall, unit="score") if validity else "–",
+            interval_text(validity.kappa, unit="score") if validity else "–",
+            interval_text(reliability.sd) if reliability else "–",
+            interval_text(reliability.icc, unit="score") if reliability else "–",
+            percent(reliability.flips) if reliability else "–",
+            interval_text(calibration.slope, unit="score") if calibration else "–",
+            interval_text(calibration.intercept, unit="score", signed=True)
+            if calibration
+            else "–",
+            interval_text(calibration.ece) if calibration else "–",
+        ],
+    }
+
+
+def _series_details(record: CriticRecord) -> list[tuple[str, str, int, int, int]]:
+    """Sum the steps of the series of a kind: kind, score, steps, wrong way, not seen."""
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for item in record.validity.series:
+        total = sums[_kind(item.series), TITLES[item.score]]
+        for index, value in enumerate((item.steps, item.violations, item.flat)):
+            total[index] += value
+    return [
+        (kind.replace("-", " "), score, *counts)  # type: ignore[misc]
+        for (kind, score), counts in sorted(sums.items())
+        if counts[0]
+    ]
+
+
+def percent(estimate: Estimate) -> str:
+    """Write a share as per cent."""
+    text = written(estimate.estimate, "percent")
+    return text if text == "–" else f"{text} %"
+
+
+def seconds_of(estimate: Estimate) -> str:
+    """Write an estimated duration."""
+    return "–" if estimate.estimate is None else seconds(estimate.estimate)
+
+
+# --- what critics did in the runs of an entry ------------------------------------------------
+
+
+def usage_of(results: Sequence[RunResult]) -> dict[str, Any] | None:
+    """Return what the critic of an entry did over all its runs; None if it told of nothing."""
+    usages = [result.critic_usage for result in results if result.critic_usage is not None]
+    if not usages:
+        return None
+    slots = sum(usage.slots for usage in usages)
+    abstained = sum(sum(usage.abstained.values()) for usage in usages)
+    calls = sum(usage.calls for usage in usages)
+    costs = [usage.dollars for usage in usages]
+    reasons: Counter[str] = Counter()
+    for usage in usages:
+        reasons.update(usage.abstained)
+    if not calls:
+        dollars = "none, for nothing was called"
+    elif None in costs:
+        dollars = "unknown: the price of the model is not known"
+    else:
+        dollars = f"${sum(cost for cost in costs if cost is not None):,.2f}"
+    return {
+        "runs": len(usages),
+        "slots": slots,
+        "calls": calls,
+        "dollars": dollars,
+        "abstained": written(abstained / slots if slots else None, "percent"),
+        "reasons": ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items())),
+        "shares": [
+            (title, written(count / slots if slots else None, "percent"))
+            for title, count in (
+                ("scored by the critic", sum(usage.scored for usage in usages)),
+                ("scored by its student", sum(usage.student for usage in usages)),
+                ("scored by the rule critic instead", sum(usage.fallback for usage in usages)),
+                ("left out on purpose", sum(usage.skipped for usage in usages)),
+                ("undefined", sum(usage.undefined for usage in usages)),
+            )
+            if count
+        ],
+        "tokens": sum(u.prompt_tokens + u.completion_tokens for u in usages),
+        "models": sorted({name for usage in usages for name in usage.models}),
+        "capped": sorted({usage.capped for usage in usages if usage.capped}),
+        "held_out": [usage.held_out for usage in usages if usage.held_out is not None],
+    }
+
+
+# --- data files ------------------------------------------------------------------------------
+
+
+def record_file(section: CriticSection, entry: CriticEntry) -> str:
+    """Return the name of the copy of a record below the folder `data`."""
+    return f"{section.looks[entry.label].identifier}.json"
+
+
+def write_data(section: CriticSection, folder: Path) -> None:
+    """Write the tables of a suite as CSV and JSON, and a copy of every record."""
+    folder.mkdir(exist_ok=True)
+    records = [entry.record for entry in section.entries]
+    columns = (*quality(section.board.common), *conduct(records))
+    table = {
+        "schema_version": SCHEMA_VERSION,
+        "suite": section.board.suite.model_dump(mode="json"),
+        "measures": {
+            c.key: {
+                "title": c.title,
+                "group": c.group,
+                "unit": "share" if c.unit == "percent" else c.unit,
+                "better": c.better,
+                "meaning": c.meaning,
+            }
+            for c in columns
+        },
+        "aggregate": "over all slots and scores; nominal 95 % bootstrap interval over clusters",
+        "by_construction": f"{CONSTRUCTION} on the page: what the critic is given cannot differ",
+        "critics": [_exported(section, entry, columns) for entry in section.entries],
+    }
+    text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / f"{section.identifier}.json").write_text(text + "\n", encoding="utf-8")
+    with (folder / f"{section.identifier}.csv").open("w", encoding="utf-8", newline="") as file:
+        file.write(_csv(section, columns))
+    for entry in section.entries:
+        (folder / record_file(section, entry)).write_bytes(entry.raw)
+
+
+def _exported(
+    section: CriticSection, entry: CriticEntry, columns: Sequence[Column]
+) -> dict[str, Any]:
+    """Return one critic as the data files tell it."""
+    record = entry.record
+    return {
+        "label": entry.label,
+        "critic": record.critic.model_dump(mode="json"),
+        "repeats": record.repeats,
+        "bench_hash": record.bench_hash,
+        "values": {
+            column.key: column.value(record).model_dump(mode="json")
+            | ({"status": status} if (status := column.status(record)) else {})
+            for column in columns
+        },
+        "scores": {
+            key: {
+                "validity": validity.model_dump(mode="json"),
+                "reliability": reliability.model_dump(mode="json") if reliability else None,
+                "calibration": calibration.model_dump(mode="json") if calibration else None,
+            }
+            for key, validity in record.validity.scores.items()
+            for reliability in [record.reliability.scores.get(key)]
+            for calibration in [record.calibration.scores.get(key)]
+        },
+        "influence": [item.model_dump(mode="json") for item in record.influence],
+        "record": record_file(section, entry),
+    }
+
+
+def _csv(section: CriticSection, columns: Sequence[Column]) -> str:
+    """Write the tables as CSV; no text in it begins as a spreadsheet's formula does."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = [column.key for column in columns]
+    writer.writerow(
+        ["critic", "options", "repeats", "bench_hash"]
+        + [f"{name}{part}" for name in names for part in ("", "_low", "_high")]
+    )
+    for entry in section.entries:
+        record = entry.record
+        estimates = [column.value(record) for column in columns]
+        writer.writerow(
+            [
+                record.critic.name,
+                json.dumps(record.critic.options, ensure_ascii=False, sort_keys=True),
+                record.repeats,
+                record.bench_hash,
+            ]
+            + [value for e in estimates for value in (e.estimate, e.low, e.high)]
+        )
+    return buffer.getvalue()

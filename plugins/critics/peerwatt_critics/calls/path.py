@@ -1,0 +1,292 @@
+"""From questions to answers: cache, batches, requests, validation, repair, transcript."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+from peerwatt.errors import PeerWattError, shown
+from peerwatt.fairness.session import CriticSession, CriticUsage
+from peerwatt_critics.calls.background import Background
+from peerwatt_critics.calls.cache import AnswerCache, digest
+from peerwatt_critics.calls.costs import NANO
+from peerwatt_critics.calls.database import Database
+from peerwatt_critics.calls.exchange import Reply, Request, Transport, TransportError
+from peerwatt_critics.calls.journal import Journal
+from peerwatt_critics.calls.ledger import Ledger, Limits
+from peerwatt_critics.calls.options import CallOptions
+from peerwatt_critics.calls.outcome import Outcome
+from peerwatt_critics.calls.redact import Redact
+from peerwatt_critics.calls.sender import Capped, Sender
+from peerwatt_critics.calls.tally import Tally
+from peerwatt_critics.prompting import Answer, InvalidReply, Prompt
+
+CAPPED = Outcome(None, "capped")
+LONGEST = 65_536
+"""Characters of a reply that are read and kept; a longer one is invalid."""
+CUT_SHORT = ("length", "max_tokens")
+DECLINED = ("content_filter", "refusal", "safety")
+"""How servers name the end of a reply that is no answer."""
+
+
+class CallPath:
+    """Answers questions, canonical texts of slots, by asking a model."""
+
+    def __init__(
+        self,
+        options: CallOptions,
+        prompt: Prompt,
+        transport: Transport,
+        session: CriticSession,
+        *,
+        redact: Redact,
+    ) -> None:
+        """Open cache and account; nothing is sent yet.
+
+        Raises:
+            PeerWattError: the cache cannot be used, or dollars are limited and prices unknown.
+        """
+        self._options = options
+        self._prompt = prompt
+        self._transport = transport
+        self._presentation = session.presentation
+        self._background: Background | None = None
+        self._semaphore = asyncio.Semaphore(options.concurrency)
+        self._failures = 0  # questions in a row
+        self._fresh: set[str] = set()  # of the questions at hand, those that the model was asked
+        self._tally = Tally()
+        self._journal = Journal(session, redact)
+        self._identity = {
+            **transport.identity,
+            "temperature": options.temperature,
+            "model_seed": options.model_seed,
+            "response_format": options.response_format,
+            "repeat": session.repeat,
+        }
+        self._setting = digest(
+            [
+                self._identity,
+                prompt.digest,
+                prompt.schema(options.slots_per_call, options.rationale),
+                [options.slots_per_call, options.reply_tokens, options.rationale],
+                dataclasses.asdict(session.presentation),
+            ]
+        )
+        file = options.cache_file(session.store)
+        shared = Database(file)
+        self._databases = [shared]
+        self._cache = None if file is None else AnswerCache(shared)
+        if not session.entry and file is not None:  # nobody to share an account with
+            self._databases.append(Database(None))
+        try:
+            self._ledger = Ledger(
+                self._databases[-1],
+                Limits(
+                    options.max_calls,
+                    options.max_tokens,
+                    None if options.max_dollars is None else int(options.max_dollars * NANO),
+                ),
+                entry=session.entry,
+                critic=session.path,
+                run=session.run,
+                fresh=session.fresh,
+            )
+            self._waited = self._ledger.waited()
+            self._sender = Sender(
+                options,
+                transport,
+                self._ledger,
+                self._journal,
+                self._tally,
+                session.generator.spawn(1)[0],
+                redact,
+            )
+        except BaseException:
+            self._close_databases()
+            raise
+
+    def ask(self, canonical: Sequence[str]) -> list[Outcome]:
+        """Return what becomes of each question; equal ones are put once.
+
+        Raises:
+            PeerWattError: no request of the run can succeed, a limit is to end the run, or cache
+                or transcript cannot be written.
+        """
+        distinct = list(dict.fromkeys(canonical))
+        outcomes = self._known(distinct)
+        missing = [text for text in distinct if text not in outcomes]
+        self._fresh.clear()
+        if missing and self._sender.stopped is None:
+            if self._background is None:
+                self._background = Background()
+            outcomes |= self._background.run(self._answer(missing))
+        left_out = [text for text in missing if outcomes.setdefault(text, CAPPED) == CAPPED]
+        if left_out and self._options.on_cap == "stop":
+            raise PeerWattError(
+                f"critic: {self._sender.stopped}; all answers so far are kept: raise the limit and "
+                "start the run again, or go on without answers by --critic.on-cap fallback."
+            )
+        for text in distinct:
+            outcome = outcomes[text]
+            source = None if outcome == CAPPED else "call" if text in self._fresh else "cache"
+            self._journal.answer(text, outcome.scores, outcome.reason, source)
+        answered = sum(outcomes[text].scores is not None for text in canonical)
+        paid = sum(outcomes[text].scores is not None for text in self._fresh)
+        self._tally.cache_hits += answered - paid
+        return [outcomes[text] for text in canonical]
+
+    def usage_part(self) -> CriticUsage:
+        """Return the counts of calls so far; those of slots are left at 0."""
+        return self._tally.usage(self._sender.stopped, tuple(self._transport.dropped))
+
+    def close(self, finished: bool) -> None:
+        """Give up what is under way and close all connections; a second call does nothing."""
+        if self._background is not None:
+            self._background.close(self._transport.close)
+        self._close_databases()
+
+    def _close_databases(self) -> None:
+        for database in self._databases:
+            database.close()
+
+    def _key(self, text: str) -> str:
+        return digest([self._setting, text])
+
+    def _known(self, distinct: Sequence[str]) -> dict[str, Outcome]:
+        """Return the outcomes of questions that were answered before."""
+        if self._cache is None:
+            return {}
+        keys = {self._key(text): text for text in distinct}
+        found = self._cache.answers(list(keys))
+        return {keys[key]: Outcome(scores) for key, scores in found.items()}
+
+    async def _answer(self, questions: Sequence[str]) -> dict[str, Outcome]:
+        """Return the outcomes of questions, those that the time did not suffice for left out."""
+        limit = self._options.max_seconds
+        left = None if limit is None else limit - self._waited
+        if left is not None and left <= 0:
+            self._sender.stop(f"max_seconds {limit:,g} reached")
+            return {}
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        size = self._options.slots_per_call
+        tasks = [
+            asyncio.create_task(self._batch(questions[first : first + size]))
+            for first in range(0, len(questions), size)
+        ]
+        try:
+            done, pending = await asyncio.wait(
+                tasks, timeout=left, return_when=asyncio.FIRST_EXCEPTION
+            )
+            results = [task.result() for task in done]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            seconds = loop.time() - start
+            self._waited += seconds
+            self._tally.seconds += seconds
+            self._ledger.add_waiting(seconds)
+        if pending:
+            self._sender.stop(f"max_seconds {limit:,g} reached")
+        return {text: outcome for some in results for text, outcome in some.items()}
+
+    async def _batch(self, questions: Sequence[str]) -> dict[str, Outcome]:
+        """Return the outcomes of questions that share a request."""
+        async with self._semaphore:
+            try:
+                answers = await self._answers(questions)
+            except Capped:
+                return dict.fromkeys(questions, CAPPED)
+            except (InvalidReply, TransportError) as error:
+                self._failures += len(questions)
+                if self._failures >= self._options.give_up_after:
+                    self._sender.stop(f"gave up after {self._failures:,} failures in a row")
+                return dict.fromkeys(questions, Outcome(None, error.reason))
+            self._failures = 0
+            scores = [answer.scores for answer in answers]
+            if self._cache is not None:
+                keys = map(self._key, questions)
+                self._cache.keep_answers(dict(zip(keys, scores, strict=True)))
+            return dict(zip(questions, map(Outcome, scores), strict=True))
+
+    async def _answers(self, questions: Sequence[str]) -> list[Answer]:
+        """Return valid answers, after one repair if need be.
+
+        Raises:
+            InvalidReply: the model gave none.
+            TransportError: it gave no reply.
+            Capped: it may not be asked.
+        """
+        request = self._prompt.request(
+            questions,
+            presentation=self._presentation,
+            rationale=self._options.rationale,
+            reply_tokens=self._options.reply_tokens,
+        )
+        try:
+            return await self._exchange(request, questions, repair=False)
+        except InvalidReply as error:
+            if error.reason == "refused":
+                raise
+            again = self._prompt.repair(request, error)
+        return await self._exchange(again, questions, repair=True)
+
+    async def _exchange(
+        self, request: Request, questions: Sequence[str], repair: bool
+    ) -> list[Answer]:
+        """Return the answers of one reply, from the cache or the model."""
+        key = digest([self._identity, dataclasses.asdict(request)])
+        kept = None if self._cache is None else self._cache.reply(key)
+        if kept is not None:
+            return self._read(kept, questions)
+        try:
+            sent = await self._sender.send(request, key, repair)
+        except TransportError:
+            self._fresh.update(questions)
+            raise
+        reply = dataclasses.replace(sent.reply, text=sent.reply.text[: LONGEST + 1])
+        if self._cache is not None:
+            self._cache.keep_reply(key, reply)
+        self._fresh.update(questions)
+        problem, detail = "", ""
+        try:
+            answers = self._read(reply, questions)
+            self._tally.repaired += repair
+            return answers
+        except InvalidReply as error:
+            problem, detail = error.reason, shown(error.text)
+            self._tally.invalid[problem] += 1
+            raise
+        finally:
+            self._journal.exchange(
+                request,
+                key=key,
+                attempt=sent.attempt,
+                repair=repair,
+                usage=sent.usage,
+                seconds=sent.seconds,
+                reply=reply,
+                problem=problem,
+                detail=detail,
+            )
+
+    def _read(self, reply: Reply, questions: Sequence[str]) -> list[Answer]:
+        """Return the answers in a reply.
+
+        Raises:
+            InvalidReply: it holds none, whatever the server said of the schema.
+        """
+        if reply.refusal or reply.finish in DECLINED:
+            raise InvalidReply("refused", "the model declined to answer")
+        if reply.finish in CUT_SHORT:
+            raise InvalidReply("truncated", "the reply ends at the limit of tokens")
+        if len(reply.text) > LONGEST:
+            raise InvalidReply("too-long", f"the reply has more than {LONGEST:,} characters")
+        return self._prompt.parse(
+            reply.text,
+            questions,
+            presentation=self._presentation,
+            rationale=self._options.rationale,
+        )

@@ -1,0 +1,223 @@
+"""Sends a request until there is a reply, within what may be spent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import NamedTuple
+
+from numpy.random import Generator
+
+from peerwatt.errors import PeerWattError, shown, told
+from peerwatt_critics.calls import backoff, costs
+from peerwatt_critics.calls.costs import Usage
+from peerwatt_critics.calls.exchange import Prices, Reply, Request, Transport, TransportError
+from peerwatt_critics.calls.journal import Journal
+from peerwatt_critics.calls.ledger import Ledger
+from peerwatt_critics.calls.options import CallOptions
+from peerwatt_critics.calls.redact import Redact
+from peerwatt_critics.calls.tally import Tally
+
+OPTION = {"calls": "max_calls", "tokens": "max_tokens", "nanodollars": "max_dollars"}
+"""The option that sets each limit of the ledger."""
+
+
+class Capped(Exception):
+    """No further request may be sent in this run."""
+
+
+class Sent(NamedTuple):
+    """A reply, and what it took to get it."""
+
+    reply: Reply
+    attempt: int
+    usage: Usage
+    seconds: float
+
+
+class Sender:
+    """The only place from which requests leave: one retry loop, one gate for all limits."""
+
+    def __init__(
+        self,
+        options: CallOptions,
+        transport: Transport,
+        ledger: Ledger,
+        journal: Journal,
+        tally: Tally,
+        generator: Generator,
+        redact: Redact,
+    ) -> None:
+        """Look up prices if a limit needs them.
+
+        Raises:
+            PeerWattError: dollars are limited and prices are not known.
+        """
+        self.stopped: str | None = None
+        """Why no further request may be sent."""
+        self._options = options
+        self._transport = transport
+        self._ledger = ledger
+        self._journal = journal
+        self._tally = tally
+        self._generator = generator
+        self._redact = redact
+        self._under_way = 0
+        self._ended = asyncio.Event()
+        self._not_before = 0.0
+        self._prices: Prices | None = options.prices()
+        self._priced = self._prices is not None
+        if options.max_dollars is not None and self._known_prices() is None:
+            raise PeerWattError(
+                f"critic.max_dollars cannot be kept: the price of {options.model} is not known; "
+                "state it with --critic.price-in and --critic.price-out, in dollars per million "
+                "tokens."
+            )
+
+    def _known_prices(self) -> Prices | None:
+        if not self._priced:  # late, for the client may be slow to import
+            self._prices = costs.believed(self._transport.prices())
+            self._priced = True
+        return self._prices
+
+    def stop(self, why: str) -> None:
+        """Send nothing more; the first reason stays."""
+        if self.stopped is None:
+            calls = self._tally.calls
+            self.stopped = f"{why}; asked no more after {calls:,} calls"
+
+    async def send(self, request: Request, key: str, repair: bool) -> Sent:
+        """Return the reply to `request`.
+
+        Raises:
+            TransportError: there is none, retries included.
+            Capped: a limit forbids another request.
+            PeerWattError: no request of this run can succeed.
+        """
+        most = costs.bound(request, self._known_prices())
+        for attempt in range(self._options.retries + 1):
+            while (left := self._not_before - self._now()) > 0:
+                await asyncio.sleep(left)
+            await self._reserve(most)
+            self._tally.retries += attempt > 0
+            start = self._now()
+            try:
+                reply = await self._once(request)
+                usage = costs.actual(
+                    reply, most, self._prices, stated=self._options.prices() is not None
+                )
+                self._settle(most, usage)
+                seconds = self._now() - start
+                self._tally.count_reply(reply.model, seconds)
+                return Sent(reply, attempt, usage, seconds)
+            except TransportError as error:
+                failure = error
+            finally:
+                self._over()
+            usage = most if failure.charged else Usage(0, 0, 0)
+            self._settle(most, usage)
+            self._tally.failed[failure.reason] += 1
+            self._journal.exchange(
+                request,
+                key=key,
+                attempt=attempt,
+                repair=repair,
+                usage=usage,
+                seconds=self._now() - start,
+                reply=None,
+                problem=failure.reason,
+                detail=self._say(str(failure)),
+            )
+            self._check_hopeless(failure)
+            if not failure.retry or attempt == self._options.retries:
+                break
+            await self._wait(attempt, failure)
+        raise failure
+
+    async def _once(self, request: Request) -> Reply:
+        """Send `request` once; whatever goes wrong is a `TransportError`."""
+        limit = self._options.timeout
+        try:
+            async with asyncio.timeout(limit):
+                reply = await self._transport.complete(request)
+        except (TransportError, PeerWattError):
+            raise
+        except TimeoutError:
+            text = f"no whole reply within {limit:g} s"
+            raise TransportError("timeout", text, retry=True) from None
+        except Exception as error:
+            raise TransportError("client", told(error, 10_000)) from None
+        return dataclasses.replace(
+            reply,
+            text=self._redact(reply.text),
+            finish=self._redact(reply.finish),
+            model=self._redact(reply.model),
+        )
+
+    async def _reserve(self, most: Usage) -> None:
+        """Reserve the most that a request can cost, waiting for others if that may help."""
+        while True:
+            if self.stopped is not None:
+                raise Capped
+            limit = self._ledger.reserve(most.cost)
+            if limit is None:
+                break
+            # Those under way have reserved more tokens than they are going to need.
+            if limit == "calls" or not self._under_way:
+                name = OPTION[limit]
+                self.stop(f"{name} {getattr(self._options, name):,} reached")
+                raise Capped
+            await self._ended.wait()
+        self._under_way += 1
+        self._tally.calls += 1
+        self._count(most, 1)
+
+    def _settle(self, most: Usage, usage: Usage) -> None:
+        """Replace the reservation by what it came to."""
+        self._ledger.settle(most.cost, usage.cost)
+        self._count(most, -1)
+        self._count(usage, 1)
+        over = [is_ > was for is_, was in zip(usage.cost, most.cost, strict=True)]
+        if (over[1] and self._options.max_tokens is not None) or (
+            over[2] and self._options.max_dollars is not None
+        ):
+            self.stop(
+                f"a reply used {usage.cost.tokens:,} tokens where {most.cost.tokens:,} were "
+                "thought to be the most, so that no limit could be kept"
+            )
+
+    def _count(self, usage: Usage, sign: int) -> None:
+        self._tally.prompt_tokens += sign * usage.prompt_tokens
+        self._tally.completion_tokens += sign * usage.completion_tokens
+        self._tally.nanodollars += sign * (usage.nanodollars or 0)
+        self._tally.unpriced += sign * (usage.nanodollars is None)
+
+    def _over(self) -> None:
+        """Let those go on that wait for a request to end."""
+        self._under_way -= 1
+        self._ended.set()
+        self._ended = asyncio.Event()
+
+    def _check_hopeless(self, failure: TransportError) -> None:
+        """End the run if the server refused before it ever replied."""
+        if failure.fatal and not self._tally.replies:
+            self.stop("the server refused the first request")
+            place = self._transport.identity.get("api_base") or "its provider"
+            raise PeerWattError(
+                f"critic: {self._options.model} at {self._say(str(place))} refused the first "
+                f"request: {self._say(str(failure))}; check critic.model, critic.api_base and the "
+                "key in the environment."
+            )
+
+    async def _wait(self, attempt: int, failure: TransportError) -> None:
+        seconds = backoff.wait(attempt, failure.retry_after, self._generator)
+        if failure.retry_after is not None:  # it is meant for everybody
+            self._not_before = max(self._not_before, self._now() + seconds)
+        await asyncio.sleep(seconds)
+
+    def _say(self, text: str) -> str:
+        """Return `text` of a server as one line without secrets."""
+        return shown(self._redact(text))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,61 @@
+"""Counts of what a critic's calls came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from peerwatt.errors import shown
+from peerwatt.fairness.session import CriticUsage
+
+MOST_LATENCIES = 200
+MOST_NAMES = 20
+
+
+@dataclass
+class Tally:
+    """Running counts of one run; costs hold what is reserved for requests under way."""
+
+    calls: int = 0
+    retries: int = 0
+    repaired: int = 0
+    replies: int = 0
+    cache_hits: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    nanodollars: int = 0
+    unpriced: int = 0
+    """Requests whose price is not known."""
+    seconds: float = 0.0
+    invalid: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+
+    def count_reply(self, model: str, seconds: float) -> None:
+        """Count a reply that took so many seconds."""
+        self.replies += 1
+        if len(self.latencies) < MOST_LATENCIES:
+            self.latencies.append(seconds)
+        name = shown(model, 190)
+        if name not in self.models and len(self.models) < MOST_NAMES:
+            self.models.append(name)
+
+    def usage(self, capped: str | None, dropped: tuple[str, ...]) -> CriticUsage:
+        """Return the counts as recorded; those of slots are left at 0."""
+        return CriticUsage(
+            calls=self.calls,
+            retries=self.retries,
+            repaired=self.repaired,
+            invalid=dict(self.invalid),
+            failed=dict(self.failed),
+            cache_hits=self.cache_hits,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            dollars=None if self.unpriced else self.nanodollars / 1e9,
+            seconds=self.seconds,
+            latencies=tuple(self.latencies),
+            models=tuple(self.models),
+            dropped=tuple(shown(name, 190) for name in dropped),
+            capped=capped,
+        )

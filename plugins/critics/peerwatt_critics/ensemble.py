@@ -1,0 +1,105 @@
+"""The critic that asks several critics, or one several times, and takes the median."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from peerwatt.errors import PeerWattError
+from peerwatt.fairness.critic import FairnessScores, SlotBatch
+from peerwatt.fairness.session import CriticSession, CriticUsage
+from peerwatt_critics.members import OpenPlain, begun, contents_of, made, undefined
+from peerwatt_critics.usage import merged
+
+MOST = 64
+
+
+@dataclass(frozen=True)
+class EnsembleCritic:
+    """Gives the median of its members' scores, each score for itself.
+
+    A member that abstains has no vote; where all abstain, the ensemble does.
+    """
+
+    members: tuple[str, ...] = ("rule",)
+    """Critics with their options, such as rule or llm:model=openai/gpt-4o-mini,prompt=summary-v1."""
+    repeats: int = 1
+    """How often each member is asked about a slot, each time anew."""
+
+    def __post_init__(self) -> None:
+        """Refuse an ensemble of nobody, or of a crowd."""
+        if not self.members or self.repeats < 1 or len(self.members) * self.repeats > MOST:
+            raise PeerWattError(
+                f"ensemble: {len(self.members)} members asked {self.repeats} times each; name at "
+                f"least one member and one repeat, and at most {MOST} together."
+            )
+
+    def contents(self) -> dict[str, str]:
+        """Return the SHA-256 of the files that the members' options name."""
+        digest = contents_of([made("ensemble", text) for text in self.members])
+        return {} if digest is None else {"members": digest}
+
+    def open(self, session: CriticSession) -> OpenEnsemble:
+        """Return the ensemble at work, all its members opened.
+
+        Raises:
+            PeerWattError: a member is unknown, or its options are wrong.
+        """
+        return OpenEnsemble(self, session)
+
+
+class OpenEnsemble:
+    """The members at work; those that may have to wait for an answer wait side by side."""
+
+    def __init__(self, options: EnsembleCritic, session: CriticSession) -> None:
+        critics = [made("ensemble", text) for text in options.members]
+        self._members = []
+        for number, critic in enumerate(c for c in critics for _ in range(options.repeats)):
+            # A repeat of its own for each, so that no answer from a cache counts twice.
+            repeat = session.repeat * options.repeats + number % options.repeats
+            child = dataclasses.replace(session.child(f"members.{number}"), repeat=repeat)
+            try:
+                self._members.append(begun(critic, child))
+            except BaseException:
+                self._close(False)
+                raise
+        self._threads = ThreadPoolExecutor(len(self._members), "ensemble")
+
+    def score(self, slots: SlotBatch) -> FairnessScores:
+        """Return the medians, each [M]; NaN where a score is undefined or nobody gave one."""
+        waiting = {
+            number: self._threads.submit(member.score, slots)
+            for number, member in enumerate(self._members)
+            if not isinstance(member, OpenPlain)
+        }
+        votes = [
+            waiting[number].result() if number in waiting else member.score(slots)
+            for number, member in enumerate(self._members)
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of slots without any vote
+            median = np.nanmedian(np.array(votes), axis=0)
+        return FairnessScores(*(median + undefined(slots)))
+
+    def usage(self) -> CriticUsage:
+        """Return what the members did together; a slot counts once for each member."""
+        return merged([member.usage() for member in self._members])
+
+    def close(self, finished: bool) -> None:
+        """Close the members."""
+        self._threads.shutdown(wait=finished, cancel_futures=True)
+        self._close(finished)
+
+    def _close(self, finished: bool) -> None:
+        errors = []
+        for member in self._members:
+            try:
+                member.close(finished)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -1,0 +1,89 @@
+"""What critics share that are made of other critics: opening these, and what is undefined."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from peerwatt.errors import PeerWattError, shown
+from peerwatt.fairness.critic import FairnessScores, Floats, SlotBatch
+from peerwatt.fairness.scores import feasible
+from peerwatt.fairness.session import CriticSession, CriticUsage, OpenCritic
+from peerwatt.plugins.texts import from_text
+
+FBS = FairnessScores._fields.index("fbs")
+
+
+def undefined(slots: SlotBatch) -> Floats:
+    """Return [4, M]: NaN where a score is undefined, else 0.
+
+    Without a feasible trade there is no score at all, with fewer than two sellers there is no FBS.
+    """
+    blank = np.zeros((4, len(slots.feed_in)))
+    blank[FBS, (slots.surplus > 0).sum(axis=1) < 2] = np.nan
+    blank[:, ~(feasible(slots) > 0)] = np.nan
+    return blank
+
+
+class OpenPlain:
+    """A critic that asks nobody, at work in one run: it counts slots."""
+
+    def __init__(self, score: Callable[[SlotBatch], FairnessScores]) -> None:
+        self._score = score
+        self._slots = self._undefined = self._scored = 0
+
+    def score(self, slots: SlotBatch) -> FairnessScores:
+        """Return the scores of M slots."""
+        scores = self._score(slots)
+        possible = feasible(slots) > 0
+        self._slots += len(possible)
+        self._undefined += len(possible) - int(possible.sum())
+        self._scored += int((possible & ~np.isnan(np.stack(scores)).all(axis=0)).sum())
+        return scores
+
+    def usage(self) -> CriticUsage:
+        """Return how many slots were scored; a critic that gives none of them a score skips them."""
+        return CriticUsage(
+            slots=self._slots,
+            undefined=self._undefined,
+            skipped=self._slots - self._undefined - self._scored,
+            scored=self._scored,
+        )
+
+    def close(self, finished: bool) -> None:
+        """Do nothing."""
+
+
+def made(owner: str, text: str) -> Any:
+    """Return the critic that `text` names for the critic called `owner`.
+
+    Raises:
+        PeerWattError: the text is malformed, the name unknown or an option wrong; or it names a
+            replay, which replays whole runs.
+    """
+    plugin, critic = from_text("critic", text)
+    if plugin.spec.name == "replay":
+        raise PeerWattError(
+            f"{owner}: '{shown(text, 80)}' replays whole runs and cannot be a part of another critic; "
+            f"to replay a run with {owner}, use --critic replay."
+        )
+    return critic
+
+
+def begun(critic: Any, session: CriticSession) -> OpenCritic:
+    """Return `critic` at work; one without `open` becomes one that counts its slots."""
+    start = getattr(critic, "open", None)
+    work: OpenCritic = OpenPlain(critic.score) if start is None else start(session)
+    return work
+
+
+def contents_of(critics: Sequence[Any]) -> str | None:
+    """Return one SHA-256 of the files that the options of `critics` name; None if there are none."""
+    told = [critic.contents() if hasattr(critic, "contents") else {} for critic in critics]
+    if not any(told):
+        return None
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
