@@ -17,7 +17,8 @@ PLUGINS = {
     "peerwatt_tasks",
     "peerwatt_leaderboard",
 }
-# cli -> testing -> submissions -> runs -> evaluation -> env -> {market, community, fairness};
+# cli -> {testing -> submissions, criticbench} -> runs -> evaluation -> env -> {market, community,
+# fairness};
 # community counts in the market's units; plugins and errors are leaves that everybody may use.
 ALLOWED = {
     "market": set(),
@@ -28,13 +29,16 @@ ALLOWED = {
     "plugins": {"community", "market"},  # only to load a card or a mechanism
     "runs": {"market", "community", "fairness", "env", "evaluation", "plugins"},
     "submissions": {"market", "community", "fairness", "env", "evaluation", "plugins", "runs"},
+    "criticbench": {
+        *("market", "community", "fairness", "env", "evaluation", "plugins", "runs"),
+    },
     "testing": {
         *("market", "community", "fairness", "env", "evaluation", "plugins", "runs"),
         "submissions",  # what may be submitted is a law of algorithms
     },
     "cli": {
         *("market", "community", "fairness", "env", "evaluation", "plugins", "runs"),
-        *("submissions", "testing"),
+        *("submissions", "testing", "criticbench"),
     },
 }
 

@@ -25,8 +25,10 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 from peerwatt.community.card import TaskCard
+from peerwatt.criticbench.record import CriticRecord
 from peerwatt.env import BATTERY_ACTIONS, OBSERVATION_NAMES
 from peerwatt.evaluation import METRICS
+from peerwatt.fairness.session import CriticUsage
 from peerwatt.market.mechanism import IMPLIED, PROPERTIES
 from peerwatt.plugins.loader import Kind, Registered, registry
 from peerwatt.runs.result import PluginRecord, RunResult
@@ -377,9 +379,7 @@ def _models(*roots: type, toml: bool = False, known: Iterable[type] = ()) -> str
     parts = []
     for root in roots:
         schema = root.model_json_schema()  # type: ignore[attr-defined]
-        tables = {
-            name: getattr(sys.modules[root.__module__], name) for name in schema.get("$defs", ())
-        }
+        tables = {name: _model(name, root) for name in schema.get("$defs", ())}
         places = {root.__name__: ""} | _places(schema, schema, toml)
         for name, place in places.items():
             model = tables.get(name, root)
@@ -408,6 +408,12 @@ def _models(*roots: type, toml: bool = False, known: Iterable[type] = ()) -> str
                 parts.append(f"#### {name} {{ #{_anchor(name)} }}")
             parts += [_prose(model.__doc__), _table(head, rows)]
     return "\n\n".join(parts)
+
+
+def _model(name: str, root: type) -> type:
+    """Return the class called `name` that `root` consists of, wherever it is defined."""
+    modules = (root.__module__, RunResult.__module__, CriticUsage.__module__)
+    return next(found for m in modules if (found := getattr(sys.modules[m], name, None)))
 
 
 def _anchor(model: str) -> str:
@@ -467,6 +473,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "task card": lambda: _models(TaskCard, toml=True),
     "suite": lambda: _models(Suite, toml=True),
     "result": lambda: _models(RunResult),
+    "critic record": lambda: _models(CriticRecord, known=[PluginRecord]),
     "entry": lambda: _models(EntryRecord, known=[PluginRecord]),
     "ledger": lambda: _models(Removed, Verified),
     "observations": _observations,

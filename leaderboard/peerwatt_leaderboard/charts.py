@@ -213,7 +213,7 @@ def curves(
             add_text(early, end[0] - 4.0, end[1] - 11.0, name, "end-label")
         else:
             ends.append((*end, name, f"label c{style.colour}", identifier))
-    end_labels(svg, ends, frame)
+    _end_labels(svg, ends, frame)
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -356,7 +356,7 @@ def _band(group: ET.Element, curve: CurveBand, x_axis: Axis, y_axis: Axis) -> No
     ET.SubElement(group, "polyline", {"points": path, "class": "curve"})
 
 
-def end_labels(
+def _end_labels(
     svg: ET.Element, ends: Sequence[tuple[float, float, str, str, str | None]], frame: Box
 ) -> None:
     """Write the names of lines right of the picture, spread so that none hides another."""

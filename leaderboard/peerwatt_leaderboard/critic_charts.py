@@ -12,10 +12,9 @@ from itertools import groupby
 from xml.etree import ElementTree as ET
 
 from peerwatt.criticbench.record import CalibrationBin, Estimate
-from peerwatt_leaderboard.charts import COLOURS, GREY, SHAPES, axes, end_labels
+from peerwatt_leaderboard.charts import COLOURS, GREY, SHAPES, axes
 from peerwatt_leaderboard.drawing import (
     CHARACTER,
-    HEIGHT,
     WIDTH,
     Axis,
     Box,
@@ -25,11 +24,10 @@ from peerwatt_leaderboard.drawing import (
     add_text,
     new_chart,
     number,
-    shorten,
 )
 
-PANEL = 220
-"""Width and height of the picture of one critic."""
+PANEL, SERIES_WIDTH = 220, 330
+"""Width and height of the picture of one critic, and width of that of one series."""
 MOST_DOTS = 600
 """Slots shown of one critic and score; of more, evenly chosen ones stand for all."""
 ROW = 27.0
@@ -65,6 +63,13 @@ class Bar:
     """A second value, drawn hollow."""
 
 
+def short(label: str, most: int = 24) -> str:
+    """Cut a long name in its middle, for both ends tell critics apart."""
+    if len(label) <= most:
+        return label
+    return f"{label[: most // 2 - 1]}…{label[-(most // 2) :]}"
+
+
 def styles_of(asking: Mapping[str, bool]) -> dict[str, Style]:
     """Give each critic its look by its label, the same in all pictures of the page."""
     models = sorted(label for label, asks in asking.items() if asks)
@@ -94,9 +99,7 @@ def against_truth(
     x_axis = Axis(-0.02, 1.02, frame.left, frame.right, least=0.0, most=1.0)
     y_axis = Axis(-0.02, 1.02, frame.bottom, frame.top, least=0.0, most=1.0)
     axes(svg, x_axis, y_axis, frame, "", "", "number", about=2)
-    add_text(
-        svg, (frame.left + frame.right) / 2, PANEL - 4.0, "closed form →", "title", "middle"
-    )
+    add_text(svg, (frame.left + frame.right) / 2, PANEL - 4.0, "closed form →", "title", "middle")
     add_line(svg, x_axis(0.0), y_axis(0.0), x_axis(1.0), y_axis(1.0), "ideal")
     group = ET.SubElement(svg, "g", {"class": f"c{look.style.colour}"})
     if not pairs:
@@ -118,9 +121,7 @@ def against_truth(
     if len(line) > 1:
         ET.SubElement(group, "polyline", {"points": path, "class": "curve"})
     for x, y in line:
-        ET.SubElement(
-            group, "circle", {"cx": number(x), "cy": number(y), "r": "3", "class": "dot"}
-        )
+        ET.SubElement(group, "circle", {"cx": number(x), "cy": number(y), "r": "3", "class": "dot"})
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -140,14 +141,11 @@ def series(
         truth: the closed form at each place.
         lines: each critic with its score at each place; None where it gave none.
     """
-    names = [shorten(look.label) for look, _ in lines]
-    room = min(max(len(text) for text in [*names, "closed form"]) * CHARACTER + 16.0, 176.0)
-    frame = Box(40.0, 30.0, WIDTH - room, HEIGHT - 44.0)
-    svg = new_chart(f"{name} along the series {title}")
+    svg = new_chart(f"{name} along the series {title}", SERIES_WIDTH, PANEL)
+    frame = Box(38.0, 26.0, SERIES_WIDTH - 14.0, PANEL - 38.0)
     x_axis = Axis(min(steps), max(steps), frame.left, frame.right)
     y_axis = Axis(-0.03, 1.03, frame.bottom, frame.top, least=0.0, most=1.0)
-    axes(svg, x_axis, y_axis, frame, "Step of the series →", f"↑ {name}", "number")
-    ends: list[tuple[float, float, str, str, str | None]] = []
+    axes(svg, x_axis, y_axis, frame, "Step →", f"↑ {name}", "number", about=4)
     for look, values in reversed(lines):
         attributes = {"class": f"series c{look.style.colour} {look.style.shape}"}
         group = ET.SubElement(svg, "g", attributes | {"data-entry": look.identifier})
@@ -155,18 +153,7 @@ def series(
         last = _polylines(group, steps, values, x_axis, y_axis, "curve")
         if last is not None:
             add_marker(group, *last, look.style)
-            ends.append(
-                (
-                    *last,
-                    shorten(look.label),
-                    f"label c{look.style.colour}",
-                    look.identifier,
-                )
-            )
-    last = _polylines(svg, steps, truth, x_axis, y_axis, "truth")
-    if last is not None:
-        ends.append((*last, "closed form", "truth-label", None))
-    end_labels(svg, ends, frame)
+    _polylines(svg, steps, truth, x_axis, y_axis, "truth")
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -206,7 +193,9 @@ def bars(title: str, x_title: str, rows: Sequence[Bar]) -> str:
     low, high = min(values), max(values)
     room = max(high - low, 0.1) * 0.06
     x_axis = Axis(low - room if low < 0.0 else 0.0, max(high + room, 0.1), frame.left, frame.right)
-    _row_grid(svg, frame, [(x_axis(tick), f"{tick:.2f}".replace("-", "−")) for tick in x_axis.ticks(4)])
+    _row_grid(
+        svg, frame, [(x_axis(tick), f"{tick:.2f}".replace("-", "−")) for tick in x_axis.ticks(4)]
+    )
     add_line(svg, x_axis(0.0), frame.top, x_axis(0.0), frame.bottom, "fixed")
     add_text(svg, (frame.left + frame.right) / 2, height - 7.0, x_title, "title", "middle")
     for index, bar in enumerate(rows):
@@ -250,7 +239,7 @@ def latencies(rows: Sequence[tuple[Look, float | None, float | None, str]]) -> s
     every = math.ceil(len(ticks) / 4)
     _row_grid(svg, frame, [(x_axis(math.log10(value)), text) for value, text in ticks[::every]])
     middle = (frame.left + frame.right) / 2
-    add_text(svg, middle, height + 7.0, "Seconds per answer, p50 to p95 →", "title", "middle")
+    add_text(svg, middle, height + 7.0, "Time per slot, p50 to p95 →", "title", "middle")
     add_text(svg, WIDTH - 2.0, 12.0, "$ per 1,000 calls", "title", "end")
     for index, (look, median, tail, cost) in enumerate(rows):
         y = frame.top + ROW * (index + 0.5)
@@ -269,7 +258,7 @@ def latencies(rows: Sequence[tuple[Look, float | None, float | None, str]]) -> s
 
 def _rows_frame(labels: Sequence[str], rows: int) -> tuple[int, Box]:
     """Return the height of a picture of rows, and the part of it right of their names."""
-    left = min(max(len(shorten(label)) for label in labels) * CHARACTER + 10.0, 184.0)
+    left = min(max(len(short(label)) for label in labels) * CHARACTER + 10.0, 184.0)
     bottom = 8.0 + ROW * rows
     return round(bottom + 44.0), Box(left, 8.0, WIDTH - 14.0, bottom)
 
@@ -285,8 +274,12 @@ def _row_grid(svg: ET.Element, frame: Box, ticks: Sequence[tuple[float, str]]) -
 def _row(svg: ET.Element, look: Look, told: str, frame: Box, y: float) -> ET.Element:
     """Begin the row of a critic with its name."""
     told = f"{look.label}: {told}"
-    attributes = {"href": f"#{look.identifier}", "aria-label": told, "class": f"c{look.style.colour}"}
+    attributes = {
+        "href": f"#{look.identifier}",
+        "aria-label": told,
+        "class": f"c{look.style.colour}",
+    }
     link = ET.SubElement(svg, "a", attributes | {"data-entry": look.identifier})
     ET.SubElement(link, "title").text = told
-    add_text(link, frame.left - 8.0, y + 4.0, shorten(look.label), "label", "end")
+    add_text(link, frame.left - 8.0, y + 4.0, short(look.label), "label", "end")
     return link

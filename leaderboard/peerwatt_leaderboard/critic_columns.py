@@ -15,6 +15,14 @@ NOTHING = Estimate(estimate=None)
 CONSTRUCTION = "≡"
 """Stands where the critic's input cannot differ."""
 
+VARIANTS = {
+    "order": ("Household order", "households come in another order and under other ids"),
+    "units": ("Units", "energy and money are told in other units"),
+    "paraphrase": ("Paraphrase", "the prompt says the same in other words"),
+    "batch": ("Slot order", "slots that share a call come in another order"),
+}
+"""Variant of the same market -> its title, and what is put otherwise."""
+
 Unit = Literal["error", "score", "percent", "seconds", "dollars"]
 _DIGITS = {"error": 3, "score": 2, "percent": 1}
 
@@ -52,13 +60,21 @@ def _pooled(path: str) -> Callable[[CriticRecord], Estimate]:
     section, field = path.split(".")
 
     def read(record: CriticRecord) -> Estimate:
-        scores = getattr(record, section).scores
-        return getattr(scores[POOLED], field) if POOLED in scores else NOTHING
+        estimate: Estimate = getattr(getattr(record, section).scores[POOLED], field)
+        return estimate
 
     return read
 
 
-_QUALITY = (
+def _share(part: int, whole: int) -> Estimate:
+    return Estimate(estimate=part / whole if whole else None)
+
+
+def _no_calls(record: CriticRecord) -> str:
+    return "" if record.operations.calls else "no calls"
+
+
+_VALIDITY = (
     Column(
         "mae", "Error (MAE)", "Validity", "error", "low",
         "Mean absolute difference between score and closed form, over all slots and scores that "
@@ -150,23 +166,24 @@ _CONDUCT = (
         "invalid", "Invalid", "Operations", "percent", "low",
         "First replies that could not be used: no JSON, wrong keys, out of range, cut off.",
         lambda record: record.operations.invalid_rate,
-        lambda record: _no_calls(record),
+        _no_calls,
     ),
     Column(
         "refused", "Refused", "Operations", "percent", "low",
         "First replies in which the model declined to answer.",
         lambda record: record.operations.refusal_rate,
-        lambda record: _no_calls(record),
+        _no_calls,
     ),
     Column(
         "dollars", "$ per 1,000 calls", "Operations", "dollars", "low",
         "Price of a thousand requests; “unknown” where the price of the model is not known.",
         lambda record: Estimate(estimate=record.operations.dollars_per_1000_calls),
-        lambda record: _no_calls(record),
+        _no_calls,
     ),
     Column(
         "latency", "Latency", "Operations", "seconds", "low",
-        "Median time of an answer that was not there before, on the machine of the benchmark.",
+        "Median wall-clock time of scoring one slot alone for the first time, on the machine that "
+        "the benchmark ran on.",
         lambda record: record.operations.cold.p50,
     ),
 )  # fmt: skip
@@ -179,7 +196,7 @@ def quality(common: Mapping[str, Estimate]) -> tuple[Column, ...]:
         common: bench hash of a critic -> its error over what all critics answered, if that differs.
     """
     if not common:
-        return _QUALITY
+        return _VALIDITY
     column = Column(
         "common",
         "Error where all answered",
@@ -190,12 +207,13 @@ def quality(common: Mapping[str, Estimate]) -> tuple[Column, ...]:
         "that nobody gains by abstaining where it is hard.",
         lambda record: common.get(record.bench_hash, NOTHING),
     )
-    return (*_QUALITY[:2], column, *_QUALITY[2:])
+    return (*_VALIDITY[:2], column, *_VALIDITY[2:])
 
 
 def conduct(records: Sequence[CriticRecord]) -> tuple[Column, ...]:
     """Return the columns about what moves the scores, and what they take."""
-    variants = sorted({name for record in records for name in record.invariance})
+    found = {name for record in records for name in record.invariance}
+    variants = [name for name in VARIANTS if name in found] + sorted(found - VARIANTS.keys())
     return (*_RELIABILITY, *(_variant(name) for name in variants), *_CONDUCT)
 
 
@@ -205,31 +223,30 @@ def _variant(name: str) -> Column:
     def of(record: CriticRecord) -> Variant | None:
         return record.invariance.get(name)
 
-    title = name.replace("-", " ").replace("_", " ")
+    title, meaning = VARIANTS.get(name, (name.replace("-", " "), "put in another way"))
     return Column(
         f"variant-{name}",
-        title[:1].upper() + title[1:],
+        title,
         "Invariance",
         "error",
         "low",
-        f"Mean absolute change of a score when the same market is put otherwise ({title}).",
-        lambda record: (
-            variant.change.get(POOLED, NOTHING) if (variant := of(record)) else NOTHING
-        ),
+        f"Mean absolute change of a score when {meaning}; compare it with what asking again does "
+        "(test-retest).",
+        lambda record: variant.change.get(POOLED, NOTHING) if (variant := of(record)) else NOTHING,
         lambda record: variant.status if (variant := of(record)) else "not-applicable",
     )
 
 
 def cell(column: Column, record: CriticRecord) -> Cell:
     """Return one number of a critic: as text, with its interval, and as the key to sort by."""
-    status = column.status(record)
-    if status == "by-construction":
+    status, value = column.status(record), column.value(record)
+    constructed = status == "by-construction"
+    if constructed and not value.estimate:
         told = "by construction: what the critic is given cannot differ"
         return Cell(column, CONSTRUCTION, "0", told, faint=True)
     if status in ("not-applicable", "no calls"):
         told = "asks no model" if status == "no calls" else "makes no sense for this critic"
         return Cell(column, "–", "", told, faint=True)
-    value = column.value(record)
     if value.estimate is None:
         if column.unit == "dollars":
             return Cell(column, "unknown", "", "the price of the model is not known", faint=True)
@@ -238,17 +255,26 @@ def cell(column: Column, record: CriticRecord) -> Cell:
         None if bound is None else written(bound, column.unit) for bound in (value.low, value.high)
     )
     bounded = low is not None and high is not None
-    told = f"95 % interval: {low} to {high}" if bounded else ""
+    notes = [f"95 % interval: {low} to {high}"] if bounded else []
+    if column.group == "Invariance" or column.key == "drift":
+        notes += ["what it is given does not differ, so this is noise"] if constructed else []
+        notes += _noise(record)
     if column.key == "latency" and (tail := record.operations.cold.p95.estimate) is not None:
-        told = f"95th percentile: {written(tail, 'seconds')}"
+        notes = [f"95th percentile: {written(tail, 'seconds')}"]
     return Cell(
         column,
         written(value.estimate, column.unit),
         repr(value.estimate),
-        told,
+        "; ".join(notes),
         low=low if bounded else None,
         high=high if bounded else None,
     )
+
+
+def _noise(record: CriticRecord) -> list[str]:
+    """Tell how far scores move when nothing is put otherwise."""
+    noise = record.reliability.scores[POOLED].change.estimate
+    return [] if noise is None else [f"asking again moves them by {written(noise, 'error')}"]
 
 
 def written(value: float | None, unit: Unit, *, signed: bool = False) -> str:
@@ -269,15 +295,9 @@ def seconds(value: float) -> str:
     """Write a duration with the unit that suits it: 0.0123 as "12 ms"."""
     for least, factor, unit in ((60.0, 1 / 60, "min"), (1.0, 1.0, "s"), (1e-3, 1e3, "ms")):
         if value >= least:
-            return f"{value * factor:.2g} {unit}" if value * factor < 100 else (
-                f"{value * factor:.0f} {unit}"
+            return (
+                f"{value * factor:.2g} {unit}"
+                if value * factor < 100
+                else (f"{value * factor:.0f} {unit}")
             )
     return f"{value * 1e6:.2g} µs" if value * 1e6 < 100 else f"{value * 1e6:.0f} µs"
-
-
-def _share(part: int, whole: int) -> Estimate:
-    return Estimate(estimate=part / whole if whole else None)
-
-
-def _no_calls(record: CriticRecord) -> str:
-    return "" if record.operations.calls else "no calls"

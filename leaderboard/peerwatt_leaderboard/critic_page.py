@@ -1,37 +1,34 @@
-"""What the page tells of the critics: tables, charts, details, and the data files beside it."""
+"""What the page tells of benchmarked critics: tables, charts and details."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from peerwatt.criticbench.record import (
     POOLED,
-    SCHEMA_VERSION,
     SCORES,
     CriticRecord,
     Estimate,
     Influence,
+    ScoreKey,
 )
+from peerwatt.errors import PeerWattError
+from peerwatt.plugins.texts import parse_text
 from peerwatt.runs.entries import short_count
-from peerwatt.runs.result import RunResult
 from peerwatt.runs.summary import MEASURES, Measure
 from peerwatt_leaderboard import critic_charts
 from peerwatt_leaderboard.charts import mark
 from peerwatt_leaderboard.critic_charts import Bar, Look
 from peerwatt_leaderboard.critic_columns import (
-    CONSTRUCTION,
     TITLES,
-    Cell,
+    VARIANTS,
     Column,
     cell,
     conduct,
@@ -41,7 +38,7 @@ from peerwatt_leaderboard.critic_columns import (
 )
 from peerwatt_leaderboard.critics import CriticBoard, CriticEntry, option
 
-_INFLUENCED = ("welfare", "ftg", "fbs", "fpp", "ftb", "mean_saving", "worst_off")
+_INFLUENCED = ("welfare", "ftg", "fbs", "fpp", "ftb", "mean_saving", "worst_off", "losers")
 """Measures whose differences are shown, where they were recorded."""
 
 
@@ -60,9 +57,7 @@ class CriticSection:
         return sorted(self.board.entries, key=_order)
 
 
-def sections(
-    boards: Sequence[CriticBoard], address: Callable[[str], str]
-) -> list[CriticSection]:
+def sections(boards: Sequence[CriticBoard], address: Callable[[str], str]) -> list[CriticSection]:
     """Give every suite and critic an address and a look, the same in all pictures of the page.
 
     Args:
@@ -86,8 +81,7 @@ def sections(
 
 def _order(entry: CriticEntry) -> tuple[bool, float, str]:
     """Order critics by their error; those without one come last."""
-    pooled = entry.record.validity.scores.get(POOLED)
-    error = None if pooled is None else pooled.mae.estimate
+    error = entry.record.validity.scores[POOLED].mae.estimate
     return error is None, error or 0.0, entry.label
 
 
@@ -98,7 +92,11 @@ def context(section: CriticSection) -> dict[str, Any]:
     suite = section.board.suite
     tables = [
         ("right", "Are the scores right?", quality(section.board.common)),
-        ("moved", "Are they the same another time, what moves them, and what do they take?", conduct(records)),
+        (
+            "moved",
+            "Are they the same another time, what moves them, and what do they take?",
+            conduct(records),
+        ),
     ]
     return {
         "id": section.identifier,
@@ -126,14 +124,13 @@ def context(section: CriticSection) -> dict[str, Any]:
                 "panels": [
                     {
                         "look": section.looks[entry.label],
+                        "name": critic_charts.short(entry.label, 26),
                         "mark": Markup(mark(section.looks[entry.label].style)),
                         "chart": Markup(
                             critic_charts.against_truth(
                                 section.looks[entry.label],
                                 _pairs(entry.record, key),
-                                entry.record.calibration.scores[key].bins
-                                if key in entry.record.calibration.scores
-                                else [],
+                                entry.record.calibration.scores[key].bins,
                                 TITLES[key],
                             )
                         ),
@@ -170,6 +167,7 @@ def _row(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
         "look": look,
         "mark": Markup(mark(look.style)),
         "name": record.critic.name,
+        "suffix": _suffix(record),
         "more": entry.label.removeprefix(record.critic.name).strip() or _suffix(record),
         "model": option(record, "model"),
         "prompt": option(record, "prompt"),
@@ -177,11 +175,15 @@ def _row(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
 
 
 def _suffix(record: CriticRecord) -> str:
-    """Return what the label of a record says beyond name, model and prompt."""
-    rest = record.label.removeprefix(record.critic.name).lstrip(":").strip()
-    for name in ("model", "prompt"):
-        rest = rest.replace(f"{name}={option(record, name)}", "")
-    return re.sub(r"(^,+|,+$|(?<=,),+)", "", rest)
+    """Return the options that the label of a record tells beside model and prompt."""
+    try:
+        _, told = parse_text("critic", record.label)
+    except PeerWattError:  # the label was too long, and cut
+        return ""
+    names = [name for name in told if name in record.critic.options]
+    return ", ".join(
+        f"{name} {option(record, name)}" for name in names if name not in ("model", "prompt")
+    )
 
 
 def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
@@ -198,9 +200,9 @@ def _edges(columns: Sequence[Column]) -> set[int]:
     }
 
 
-def _pairs(record: CriticRecord, key: str) -> list[tuple[float, float]]:
+def _pairs(record: CriticRecord, key: ScoreKey) -> list[tuple[float, float]]:
     """Return (truth, score) wherever both are known, of one score or of all."""
-    wanted = range(len(SCORES)) if key == POOLED else (SCORES.index(key),)  # type: ignore[arg-type]
+    wanted = [index for index, name in enumerate(SCORES) if key in (POOLED, name)]
     return [
         (truth, score)
         for row in record.rows
@@ -238,7 +240,8 @@ def _series(section: CriticSection, entries: Sequence[CriticEntry]) -> list[dict
         title = kind.replace("-", " ").replace("_", " ")
         chart = critic_charts.series(title, TITLES[SCORES[score]], steps, truths[score], lines)
         count = len({first.rows[i].cluster for i in indices})
-        charts.append({"title": title, "chart": Markup(chart), "count": count})
+        shown = {"title": title, "score": TITLES[SCORES[score]], "chart": Markup(chart)}
+        charts.append(shown | {"count": count})
     return charts
 
 
@@ -256,9 +259,7 @@ def _means(
         value = (row.truth if truth else row.score)[score]
         if value is not None and row.step is not None:
             values[row.step].append(value)
-    return [
-        sum(values[step]) / len(values[step]) if values[step] else None for step in steps
-    ]
+    return [sum(values[step]) / len(values[step]) if values[step] else None for step in steps]
 
 
 def _lift(section: CriticSection, entries: Sequence[CriticEntry]) -> Markup:
@@ -304,6 +305,11 @@ def _cost(record: CriticRecord) -> str:
     return "unknown" if dollars is None else f"${written(dollars, 'dollars')}"
 
 
+def record_file(section: CriticSection, entry: CriticEntry) -> str:
+    """Return the name of the copy of a record below the folder `data`."""
+    return f"{section.looks[entry.label].identifier}.json"
+
+
 # --- influence -------------------------------------------------------------------------------
 
 
@@ -322,7 +328,7 @@ def _influence(section: CriticSection, entries: Sequence[CriticEntry]) -> list[d
             )
             found[key].append((entry, influence))
     tables = []
-    for number, (key, members) in enumerate(sorted(found.items(), key=lambda item: item[0]), 1):
+    for number, members in enumerate((found[key] for key in sorted(found)), 1):
         first = members[0][1]
         measures = [
             measure
@@ -339,9 +345,7 @@ def _influence(section: CriticSection, entries: Sequence[CriticEntry]) -> list[d
                 "budget": short_count(first.budget),
                 "seeds": sorted({len(influence.none.seeds) for _, influence in members}),
                 "measures": measures,
-                "none": [
-                    _level(first.none.iqm.get(measure.key), measure) for measure in measures
-                ],
+                "none": [_level(first.none.iqm.get(measure.key), measure) for measure in measures],
                 "rows": [
                     _row(section, entry)
                     | {
@@ -397,9 +401,7 @@ def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
         "record": record,
         "href": f"data/{record_file(section, entry)}",
         "dirty": record.environment.git_dirty,
-        "options": json.dumps(
-            record.critic.options, indent=2, ensure_ascii=False, sort_keys=True
-        ),
+        "options": json.dumps(record.critic.options, indent=2, ensure_ascii=False, sort_keys=True),
         "cost": _cost(record),
         "models": models,
         "tokens": [
@@ -421,7 +423,7 @@ def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
         "series": _series_details(record),
         "variants": [
             {
-                "name": name.replace("-", " "),
+                "name": VARIANTS.get(name, (name.replace("-", " "),))[0],
                 "status": variant.status,
                 "reason": variant.reason,
                 "change": interval_text(variant.change[POOLED])
@@ -457,28 +459,26 @@ def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
     }
 
 
-def _score_details(record: CriticRecord, key: Any) -> dict[str, Any]:
+def _score_details(record: CriticRecord, key: ScoreKey) -> dict[str, Any]:
     """Return all that is measured of one score, as text."""
-    validity = record.validity.scores.get(key)
-    reliability = record.reliability.scores.get(key)
-    calibration = record.calibration.scores.get(key)
+    validity = record.validity.scores[key]
+    reliability = record.reliability.scores[key]
+    calibration = record.calibration.scores[key]
     return {
         "title": TITLES[key],
         "numbers": [
-            interval_text(validity.mae) if validity else "–",
-            interval_text(validity.bias, signed=True) if validity else "–",
-            percent(validity.coverage) if validity else "–",
-            interval_text(validity.spearman, unit="score") if validity else "–",
-            interval_text(validity.kendall, unit="score") if validity else "–",
-            interval_text(validity.kappa, unit="score") if validity else "–",
-            interval_text(reliability.sd) if reliability else "–",
-            interval_text(reliability.icc, unit="score") if reliability else "–",
-            percent(reliability.flips) if reliability else "–",
-            interval_text(calibration.slope, unit="score") if calibration else "–",
-            interval_text(calibration.intercept, unit="score", signed=True)
-            if calibration
-            else "–",
-            interval_text(calibration.ece) if calibration else "–",
+            interval_text(validity.mae),
+            interval_text(validity.bias, signed=True),
+            percent(validity.coverage),
+            interval_text(validity.spearman, unit="score"),
+            interval_text(validity.kendall, unit="score"),
+            interval_text(validity.kappa, unit="score"),
+            interval_text(reliability.sd),
+            interval_text(reliability.icc, unit="score"),
+            percent(reliability.flips),
+            interval_text(calibration.slope, unit="score"),
+            interval_text(calibration.intercept, unit="score", signed=True),
+            interval_text(calibration.ece),
         ],
     }
 
@@ -506,141 +506,3 @@ def percent(estimate: Estimate) -> str:
 def seconds_of(estimate: Estimate) -> str:
     """Write an estimated duration."""
     return "–" if estimate.estimate is None else seconds(estimate.estimate)
-
-
-# --- what critics did in the runs of an entry ------------------------------------------------
-
-
-def usage_of(results: Sequence[RunResult]) -> dict[str, Any] | None:
-    """Return what the critic of an entry did over all its runs; None if it told of nothing."""
-    usages = [result.critic_usage for result in results if result.critic_usage is not None]
-    if not usages:
-        return None
-    slots = sum(usage.slots for usage in usages)
-    abstained = sum(sum(usage.abstained.values()) for usage in usages)
-    calls = sum(usage.calls for usage in usages)
-    costs = [usage.dollars for usage in usages]
-    reasons: Counter[str] = Counter()
-    for usage in usages:
-        reasons.update(usage.abstained)
-    if not calls:
-        dollars = "none, for nothing was called"
-    elif None in costs:
-        dollars = "unknown: the price of the model is not known"
-    else:
-        dollars = f"${sum(cost for cost in costs if cost is not None):,.2f}"
-    return {
-        "runs": len(usages),
-        "slots": slots,
-        "calls": calls,
-        "dollars": dollars,
-        "abstained": written(abstained / slots if slots else None, "percent"),
-        "reasons": ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items())),
-        "shares": [
-            (title, written(count / slots if slots else None, "percent"))
-            for title, count in (
-                ("scored by the critic", sum(usage.scored for usage in usages)),
-                ("scored by its student", sum(usage.student for usage in usages)),
-                ("scored by the rule critic instead", sum(usage.fallback for usage in usages)),
-                ("left out on purpose", sum(usage.skipped for usage in usages)),
-                ("undefined", sum(usage.undefined for usage in usages)),
-            )
-            if count
-        ],
-        "tokens": sum(u.prompt_tokens + u.completion_tokens for u in usages),
-        "models": sorted({name for usage in usages for name in usage.models}),
-        "capped": sorted({usage.capped for usage in usages if usage.capped}),
-        "held_out": [usage.held_out for usage in usages if usage.held_out is not None],
-    }
-
-
-# --- data files ------------------------------------------------------------------------------
-
-
-def record_file(section: CriticSection, entry: CriticEntry) -> str:
-    """Return the name of the copy of a record below the folder `data`."""
-    return f"{section.looks[entry.label].identifier}.json"
-
-
-def write_data(section: CriticSection, folder: Path) -> None:
-    """Write the tables of a suite as CSV and JSON, and a copy of every record."""
-    folder.mkdir(exist_ok=True)
-    records = [entry.record for entry in section.entries]
-    columns = (*quality(section.board.common), *conduct(records))
-    table = {
-        "schema_version": SCHEMA_VERSION,
-        "suite": section.board.suite.model_dump(mode="json"),
-        "measures": {
-            c.key: {
-                "title": c.title,
-                "group": c.group,
-                "unit": "share" if c.unit == "percent" else c.unit,
-                "better": c.better,
-                "meaning": c.meaning,
-            }
-            for c in columns
-        },
-        "aggregate": "over all slots and scores; nominal 95 % bootstrap interval over clusters",
-        "by_construction": f"{CONSTRUCTION} on the page: what the critic is given cannot differ",
-        "critics": [_exported(section, entry, columns) for entry in section.entries],
-    }
-    text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / f"{section.identifier}.json").write_text(text + "\n", encoding="utf-8")
-    with (folder / f"{section.identifier}.csv").open("w", encoding="utf-8", newline="") as file:
-        file.write(_csv(section, columns))
-    for entry in section.entries:
-        (folder / record_file(section, entry)).write_bytes(entry.raw)
-
-
-def _exported(
-    section: CriticSection, entry: CriticEntry, columns: Sequence[Column]
-) -> dict[str, Any]:
-    """Return one critic as the data files tell it."""
-    record = entry.record
-    return {
-        "label": entry.label,
-        "critic": record.critic.model_dump(mode="json"),
-        "repeats": record.repeats,
-        "bench_hash": record.bench_hash,
-        "values": {
-            column.key: column.value(record).model_dump(mode="json")
-            | ({"status": status} if (status := column.status(record)) else {})
-            for column in columns
-        },
-        "scores": {
-            key: {
-                "validity": validity.model_dump(mode="json"),
-                "reliability": reliability.model_dump(mode="json") if reliability else None,
-                "calibration": calibration.model_dump(mode="json") if calibration else None,
-            }
-            for key, validity in record.validity.scores.items()
-            for reliability in [record.reliability.scores.get(key)]
-            for calibration in [record.calibration.scores.get(key)]
-        },
-        "influence": [item.model_dump(mode="json") for item in record.influence],
-        "record": record_file(section, entry),
-    }
-
-
-def _csv(section: CriticSection, columns: Sequence[Column]) -> str:
-    """Write the tables as CSV; no text in it begins as a spreadsheet's formula does."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    names = [column.key for column in columns]
-    writer.writerow(
-        ["critic", "options", "repeats", "bench_hash"]
-        + [f"{name}{part}" for name in names for part in ("", "_low", "_high")]
-    )
-    for entry in section.entries:
-        record = entry.record
-        estimates = [column.value(record) for column in columns]
-        writer.writerow(
-            [
-                record.critic.name,
-                json.dumps(record.critic.options, ensure_ascii=False, sort_keys=True),
-                record.repeats,
-                record.bench_hash,
-            ]
-            + [value for e in estimates for value in (e.estimate, e.low, e.high)]
-        )
-    return buffer.getvalue()

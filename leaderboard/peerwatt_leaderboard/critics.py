@@ -8,6 +8,7 @@ told; none takes the page down.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections import Counter, defaultdict
@@ -24,15 +25,18 @@ from peerwatt.criticbench.record import (
     FOLDER,
     MAX_RECORD_BYTES,
     POOLED,
+    Arm,
     CriticRecord,
     Estimate,
+    Influence,
     SuiteRecord,
     bench_hash,
 )
-from peerwatt.criticbench.resampling import quantile
+from peerwatt.criticbench.resampling import quantile, rate
 from peerwatt.criticbench.suite import load_suite, suite_names
 from peerwatt.errors import PeerWattError, shown
-from peerwatt.submissions.guards import parse_object, refuse, strictly
+from peerwatt.evaluation.statistics import Interval, bootstrap_difference, bootstrap_iqm
+from peerwatt.submissions.guards import MAX_SEEDS, parse_object, refuse, strictly
 
 MOST_RECORDS = 200
 """Records that one page shows; what is beyond is left out, and told."""
@@ -96,7 +100,7 @@ def read_critics(results: Path) -> tuple[list[CriticBoard], list[str]]:
             of_suite = found[record.suite.name, record.suite.content_hash]
             if of_suite:
                 _check_same_suite(file, record, *of_suite[0][::2])
-            of_suite.append((file, raw, _recomputed(file, record)))
+            of_suite.append((file, raw, _recomputed(record)))
         except PeerWattError as error:
             problems.append(shown(str(error), 1_500))
     boards = []
@@ -154,6 +158,25 @@ def _check(file: Path, record: CriticRecord) -> None:
         datetime.fromisoformat(record.created_utc)
     except ValueError:
         refuse(file, "created_utc", f"{record.created_utc!r} is no date and time", _MEND)
+    counts = record.operations
+    if not (
+        counts.not_repaired <= counts.first_invalid <= counts.first_replies
+        and counts.refused <= counts.first_replies
+        and counts.first_replies <= counts.replies <= counts.calls
+    ):
+        refuse(
+            file,
+            "operations",
+            "tells of more replies than calls, or more faults than replies",
+            _MEND,
+        )
+    for influence in record.influence:
+        for arm in (influence.none, influence.rule, influence.critic):
+            if not 1 <= len(arm.seeds) <= MAX_SEEDS or any(
+                len(values) != len(arm.seeds) for values in arm.values.values()
+            ):
+                problem = f"{len(arm.seeds)} seeds are none or too many, or not those of the values"
+                refuse(file, "influence", problem, _MEND)
     if _generated(record):
         known = load_suite(suite.name)
         places = [(row.part, row.cluster, row.step) for row in rows]
@@ -173,52 +196,71 @@ def _generated(record: CriticRecord) -> bool:
         return False
 
 
-def _recomputed(file: Path, record: CriticRecord) -> CriticRecord:
-    """Return `record` with every estimate that its rows imply computed from them.
+def _recomputed(record: CriticRecord) -> CriticRecord:
+    """Return `record` with every estimate computed from what it rests on.
 
-    Operations stay as they were counted, and so do the scores that were compared for text that an
-    attacker can reach, for no row holds them.
+    What is counted by the benchmark stays the record's word: requests, tokens, dollars, seconds,
+    and the scores that were compared for text that an attacker can reach.
     """
-    rows, resampling = record.rows, measures.resampling_of(record.rows)
-    invariance = {}
-    for name, variant in record.invariance.items():
-        others = [row.variants.get(name) for row in rows]
-        change, largest, once = measures.change(rows, others, resampling)
-        if variant.status != "measured":
-            if largest:
-                problem = f"is {variant.status}, and yet a score moved by {largest:.3g}"
-                refuse(file, f"invariance.{name}", problem, _MEND)
-            change, largest, once = {}, None, 0
-        invariance[name] = variant.model_copy(
-            update={"change": change, "largest": largest, "abstained_once": once}
+    record = measures.recomputed(record)
+    operations, calls = record.operations, record.operations.calls
+    dollars = operations.dollars if calls else None
+    timed = {
+        name: latency.model_copy(
+            update={"p50": quantile(latency.seconds, 0.5), "p95": quantile(latency.seconds, 0.95)}
         )
-    payloads, lift, hijacked, drift = measures.injection(rows, resampling)
-    robustness = record.robustness
-    if robustness.notes == "measured":
-        found = {"payloads": payloads, "lift": lift, "hijacked": hijacked, "drift": drift}
-        robustness = robustness.model_copy(update=found)
-    elif any(payload.lift.estimate for payload in payloads):
-        refuse(file, "robustness.notes", f"is {robustness.notes}, and yet a note moved", _MEND)
-    operations = record.operations
-    latency = {
-        name: timed.model_copy(
-            update={
-                "p50": quantile(timed.seconds, 0.5),
-                "p95": quantile(timed.seconds, 0.95),
-            }
-        )
-        for name, timed in (("cold", operations.cold), ("warm", operations.warm))
+        for name, latency in (("cold", operations.cold), ("warm", operations.warm))
+    }
+    counted = {
+        "failed_rate": rate(calls - operations.replies, calls),
+        "invalid_rate": rate(operations.first_invalid, operations.first_replies),
+        "invalid_after_repair": rate(operations.not_repaired, operations.first_replies),
+        "refusal_rate": rate(operations.refused, operations.first_replies),
+        "dollars_per_1000_calls": None if dollars is None else 1000.0 * dollars / calls,
     }
     return record.model_copy(
         update={
-            "validity": measures.validity(rows, resampling),
-            "reliability": measures.reliability(rows, resampling, record.repeats),
-            "calibration": measures.calibration(rows, resampling),
-            "invariance": invariance,
-            "robustness": robustness,
-            "operations": operations.model_copy(update=latency),
+            "operations": operations.model_copy(update=timed | counted),
+            "influence": [_influence(influence) for influence in record.influence],
         }
     )
+
+
+def _influence(influence: Influence) -> Influence:
+    """Return `influence` with means and differences computed from the values of its seeds."""
+    arms = {}
+    for name in ("none", "rule", "critic"):
+        arm: Arm = getattr(influence, name)
+        iqm = {
+            key: _estimate(bootstrap_iqm(_floats(values), np.random.default_rng(0)))
+            for key, values in arm.values.items()
+        }
+        arms[name] = arm.model_copy(update={"iqm": iqm})
+    ours = influence.critic.values
+    differences = {
+        field: {
+            key: _estimate(
+                bootstrap_difference(
+                    _floats(ours[key]), _floats(base.values[key]), np.random.default_rng(0)
+                )
+            )
+            for key in ours
+            if key in base.values
+        }
+        for field, base in (("against_none", influence.none), ("against_rule", influence.rule))
+    }
+    return influence.model_copy(update=arms | differences)
+
+
+def _floats(values: Sequence[float | None]) -> list[float]:
+    """Return the values, NaN for one that is undefined: so is then what rests on it."""
+    return [math.nan if value is None else value for value in values]
+
+
+def _estimate(interval: Interval) -> Estimate:
+    """Return an interval as records hold it."""
+    values = (x if math.isfinite(x) else None for x in interval)
+    return Estimate(**dict(zip(("estimate", "low", "high"), values, strict=True)))
 
 
 def _common(entries: Sequence[CriticEntry]) -> dict[str, Estimate]:
@@ -248,7 +290,9 @@ def _check_same_suite(file: Path, record: CriticRecord, other: Path, first: Crit
 def option(record: CriticRecord, name: str) -> str:
     """Return an option of the critic as text; "" where it has none of that name."""
     value = record.critic.options.get(name, "")
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def labels(records: Sequence[CriticRecord]) -> list[str]:

@@ -43,10 +43,11 @@ from peerwatt.runs.summary import (
     rows_of,
     written,
 )
-from peerwatt_leaderboard import charts, critic_page
+from peerwatt_leaderboard import charts, critic_data, critic_page
 from peerwatt_leaderboard.critic_page import CriticSection
 from peerwatt_leaderboard.critics import CriticBoard
 from peerwatt_leaderboard.published import Published
+from peerwatt_leaderboard.usage import usage_of
 
 HERE = Path(__file__).parent
 MARKER = ".peerwatt-site"
@@ -91,7 +92,7 @@ def write_site(
         for section in sections:
             _write_data(section, staging / "data", published)
         for suite in of_critics:
-            critic_page.write_data(suite, staging / "data")
+            critic_data.write_data(suite, staging / "data")
         written_files = sorted(path.relative_to(staging).as_posix() for path in _files(staging))
         (staging / MARKER).write_text("\n".join([*written_files, MARKER, ""]), encoding="utf-8")
         _check_replaceable(out, source)  # again: the page took a while to build
@@ -123,13 +124,10 @@ def render(
     style = (HERE / "assets" / "page.css").read_text(encoding="utf-8")
     script = (HERE / "assets" / "page.js").read_text(encoding="utf-8")
     styles = charts.styles_of([section.rows for section in sections])
+    results = [made for section in sections for row in section.rows for made in row.entry.results]
+    records = [entry.record for suite in critics for entry in suite.board.entries]
     newest = max(
-        (
-            result.created_utc
-            for section in sections
-            for row in section.rows
-            for result in row.entry.results
-        ),
+        [*(result.created_utc for result in results), *(r.created_utc for r in records)],
         default="",
         key=datetime.fromisoformat,
     )
@@ -251,7 +249,7 @@ def _row_context(
         "mechanism": _mechanism(entry.first.mechanism),
         "cells": [_cell(row, measure) for measure in columns(rows)],
         "further": [_cell(row, measure) for measure in (GINI, FEASIBLE)],
-        "usage": critic_page.usage_of(entry.results),
+        "usage": usage_of(entry.results),
         "others": [(name, METRICS[name], value) for name, value in row.others.items()],
         "runs": [
             {

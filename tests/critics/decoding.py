@@ -2,7 +2,7 @@
 
 A market of the view "households" is `{"supply", "demand", "traded", "price", "spread",
 "reference", "sellers", "buyers"}`, all in percent, with rows `[share, quoted, traded, price]`; of
-the view "summary" it is `{"traded", "uneven", "away", "spread", "bought", "price"}`. Several
+the view "summary" it is `{"traded", "uneven", "off", "bought", "price"}`. Several
 markets come as `{"m1": {...}, "m2": {...}}`.
 """
 
@@ -89,8 +89,10 @@ def _of_households(market):
 
 
 def _summarised(market):
-    """Sellers of the variation that is told, one buyer, and prices around the middle."""
-    traded, fill = market["traded"] / 100, market["bought"] / 100
+    """Sellers of the variation that is told, one buyer, and a price that is as far off."""
+    fill = market["bought"] / 100
+    # What was traded may have been rounded to nothing.
+    traded = 0.0 if market["off"] is None else max(market["traded"] / 100, 1e-6)
     variation = market["uneven"]
     if variation is None:  # fewer than two sellers, or nothing sold
         fills = np.zeros(2 if traded == 0 else 1)
@@ -112,8 +114,8 @@ def _summarised(market):
         received=np.append(fills / 2, 0.0),
         paid=np.append(zeros, fill * np.nan_to_num(_part(market["price"]))),
         volume=traded,
-        mean_price=0.5 + _part(market["away"]) / 2,
-        price_deviation=_part(market["spread"]) / 2,
+        mean_price=0.5 + _part(market["off"]) / 2,
+        price_deviation=0.0,
     )
 
 

@@ -75,7 +75,7 @@ class TinyPrompt:
 
     def request(self, canonical, *, presentation, rationale, reply_tokens):
         messages = (
-            {"role": "system", "content": "Score markets."},
+            {"role": "system", "content": f"Score markets. {rationale} {presentation}"},
             {"role": "user", "content": json.dumps(list(canonical))},
         )
         return Request(messages, self.schema(len(canonical), rationale), reply_tokens)

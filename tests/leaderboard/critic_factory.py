@@ -13,7 +13,6 @@ from peerwatt.criticbench import measures
 from peerwatt.criticbench.payloads import PAYLOADS
 from peerwatt.criticbench.record import (
     FOLDER,
-    SCORES,
     Arm,
     CriticRecord,
     Estimate,
@@ -28,13 +27,16 @@ from peerwatt.criticbench.record import (
     bench_hash,
     file_name,
 )
+from peerwatt.criticbench.resampling import rate
 from peerwatt.criticbench.suite import load_suite
 from peerwatt.fairness.session import CriticUsage
 from peerwatt.runs.result import PluginRecord
 
 Score = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Truth [4] with NaN and a generator -> scores [4]."""
-VARIANTS = ("household-order", "paraphrase", "slot-order", "units")
+
+
+VARIED = ("order", "paraphrase", "batch")
 
 
 def exact(truth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -90,7 +92,7 @@ def make_record(
         if index in made.repeated:
             more["repeats"] = tuple(told(score(truth, generator)) for _ in range(repeats - 1))
             if asks:
-                more["variants"] = {v: told(score(truth, generator)) for v in VARIANTS[:3]}
+                more["variants"] = {v: told(score(truth, generator)) for v in VARIED}
         if asks and index in made.noted:
             pull = {"high": 1.0, "low": 0.0, "nothing": np.nan}
             more["notes"] = {
@@ -158,18 +160,16 @@ def make_record(
 
 
 def _invariance(rows: list[Row], asks: bool) -> dict[str, Variant]:
-    found = {}
-    for name in VARIANTS:
-        others = [row.variants.get(name) for row in rows]
-        if asks and any(other is not None for other in others):
-            change, largest, once = measures.change(rows, others, measures.resampling_of(rows))
-            slots = sum(other is not None for other in others)
+    resampling, found = measures.resampling_of(rows), {}
+    for name in measures.VARIANTS:
+        change = measures.change(rows, name, resampling) if asks else None
+        if change is not None:
             found[name] = Variant(
                 status="measured",
-                slots=slots,
-                change=change,
-                largest=largest,
-                abstained_once=once,
+                slots=change.slots,
+                change=change.change,
+                largest=change.largest,
+                abstained_once=change.once,
             )
         elif name == "paraphrase":
             found[name] = Variant(status="not-applicable", reason="it has no prompt")
@@ -180,7 +180,7 @@ def _invariance(rows: list[Row], asks: bool) -> dict[str, Variant]:
 
 def _operations(calls: int, usage: CriticUsage, dollars: float | None) -> Operations:
     nothing = Estimate(estimate=None)
-    some = Estimate(estimate=0.05, low=0.02, high=0.11) if calls else nothing
+    invalid = calls // 20
     seconds = [0.5 + 0.01 * k for k in range(20)] if calls else [2e-5] * 20
     cold = Latency(
         p50=Estimate(estimate=seconds[10]), p95=Estimate(estimate=seconds[18]), seconds=seconds
@@ -191,7 +191,9 @@ def _operations(calls: int, usage: CriticUsage, dollars: float | None) -> Operat
         retries=0,
         replies=calls,
         failed_rate=Estimate(estimate=0.0) if calls else nothing,
-        invalid_rate=some,
+        first_replies=calls,
+        first_invalid=invalid,
+        invalid_rate=rate(invalid, calls),
         invalid_after_repair=Estimate(estimate=0.0) if calls else nothing,
         refusal_rate=Estimate(estimate=0.0) if calls else nothing,
         prompt_tokens_per_call=900.0 if calls else None,
@@ -211,12 +213,8 @@ def _influence(name: str) -> Influence:
             "welfare": [welfare + 0.01 * seed for seed in range(5)],
             "fpp": [fpp + 0.01 * seed for seed in range(5)],
         }
-        iqm = {
-            key: Estimate(estimate=float(np.mean(of))) for key, of in values.items()
-        }
-        return Arm(
-            critic=critic, config_hash=HASH, seeds=list(range(5)), values=values, iqm=iqm
-        )
+        iqm = {key: Estimate(estimate=float(np.mean(of))) for key, of in values.items()}
+        return Arm(critic=critic, config_hash=HASH, seeds=list(range(5)), values=values, iqm=iqm)
 
     lower = {
         "welfare": Estimate(estimate=-0.1, low=-0.12, high=-0.08),
@@ -242,14 +240,3 @@ def write_record(results: Path, record: CriticRecord) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(record.model_dump_json(indent=1))
     return path
-
-
-__all__ = [
-    "SCORES",
-    "constant",
-    "exact",
-    "make_record",
-    "noisy",
-    "silent",
-    "write_record",
-]

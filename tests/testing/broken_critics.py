@@ -345,9 +345,7 @@ class BoastingWork(Work):
         return replace(self.done, prompt_tokens=-1)
 
 
-@registered(
-    "usage", "usage tells of prompt_tokens = -1: Input should be greater than or equal to 0"
-)
+@registered("usage", "usage tells of prompt_tokens = -1: Input should be greater")
 @dataclass(frozen=True)
 class Boasts(Opened):
     weight: float = 0.5

@@ -1,8 +1,6 @@
 """The suites of critics, tasks and sinks: what comes with PeerWatt passes, and each law catches
 its breach. Algorithms and mechanisms have more to them, and files of their own."""
 
-import re
-
 import broken_critics
 import broken_sinks
 import broken_tasks
@@ -61,12 +59,11 @@ def test_a_critic_that_asks_is_examined_once_it_is_told_whom(plugin_file):
     plugin_file("broken_critics.py")
     findings = [f for f in examine("critic", "wantsamodel") if f.check.name not in COMMON]
     says = "it asks others: give the options that say whom, as in --critic.model NAME"
-    assert {finding.skipped for finding in findings} == {says}
-    named = list(examine("critic", "wantsamodel", options={"model": "x"}))
-    assert {f.check.name: f.problem for f in named if f.problem} == {
-        "scores": "critic 'wantsamodel': ValueError: no model at broken_critics.py:"
-        + re.search(r"py:(.*)", next(f.problem for f in named if f.problem))[1]
-    }
+    reasons = {finding.skipped for finding in findings}
+    assert reasons == {says, "it is registered with deterministic=False"}
+    named = examine("critic", "wantsamodel", options={"model": "x"})
+    (problem,) = [finding.problem for finding in named if finding.problem]
+    assert problem.startswith("critic 'wantsamodel': ValueError: no model at broken_critics.py:")
 
 
 @pytest.mark.parametrize("kind", MODULES)

@@ -39,6 +39,10 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
             "Compare two entries of a task, with intervals.",
             lazy("peerwatt.cli.compare", "run"),
         ),
+        "critics bench": (
+            "Measure how valid, reliable, robust and dear critics are.",
+            lazy("peerwatt.cli.critics", "bench"),
+        ),
         "plugins": (
             "List, check and create plugins.",
             lazy("peerwatt.cli.plugins", "run"),
@@ -53,7 +57,7 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
     from peerwatt.plugins.specs import PROJECT
 
     found = sorted(registry()["command"].items(), key=lambda item: item[1].distribution != PROJECT)
-    taken = set(commands)
+    taken = {name.split()[0] for name in commands}
     for name, plugin in found:
         if plugin.distribution != PROJECT and name.split()[0] in taken:
             _warn(f"plugin {plugin.distribution} cannot take the command {name!r}, which is there.")

@@ -124,13 +124,16 @@ def total(usages: Sequence[CriticUsage]) -> CriticUsage | None:
         return tuple(dict.fromkeys(x for usage in usages for x in getattr(usage, key)))[:MOST_NAMES]
 
     def counts(key: str) -> dict[str, int]:
-        added = sum((Counter(getattr(usage, key)) for usage in usages), Counter[str]())
-        return dict(added.most_common(MOST_NAMES))
+        all_ = sum((Counter(getattr(usage, key)) for usage in usages), Counter[str]())
+        return dict(all_.most_common(MOST_NAMES))
 
+    added: dict[str, Any] = {name: sum(getattr(u, name) for u in usages) for name in SUMS}
     return dataclasses.replace(
         last,
-        **{name: sum(getattr(usage, name) for usage in usages) for name in SUMS},
-        **{name: counts(name) for name in ("abstained", "invalid", "failed")},
+        **added,
+        abstained=counts("abstained"),
+        invalid=counts("invalid"),
+        failed=counts("failed"),
         dollars=sum(usage.dollars or 0.0 for usage in paid) if known else None,
         latencies=tuple(x for usage in usages for x in usage.latencies)[:MOST_LATENCIES],
         models=names("models"),

@@ -9,6 +9,7 @@ that never moves while its truth does, and is undefined if no score moves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from peerwatt.criticbench.record import (
     SCORES,
     Calibration,
     CalibrationBin,
+    CriticRecord,
     Estimate,
     PartValidity,
     PayloadResult,
     Reliability,
     Row,
     ScoreCalibration,
+    ScoreKey,
     ScoreReliability,
     Scores,
     ScoreValidity,
@@ -52,6 +55,7 @@ APART = 0.1
 NEAR = 0.05
 """How near to an end of the scale a score is at that end."""
 NOTHING: Scores = (None, None, None, None)
+VARIANTS = ("order", "units", "paraphrase", "batch")
 
 
 def array(values: Sequence[Scores]) -> Floats:
@@ -92,9 +96,9 @@ def _part_validity(
 
 def _score_validity(
     truth: Floats, score: Floats, resampling: Resampling
-) -> dict[str, ScoreValidity]:
+) -> dict[ScoreKey, ScoreValidity]:
     error = score - truth
-    statistics: dict[str, dict[str, Floats]] = {}
+    statistics: dict[ScoreKey, dict[str, Floats]] = {}
     moving = []  # scores whose closed form differs among the slots
     for j, name in enumerate(SCORES):
         chosen = np.flatnonzero(np.isfinite(truth[:, j]) & np.isfinite(score[:, j]))
@@ -115,11 +119,11 @@ def _score_validity(
         },
     }
     found = {}
-    for name, columns in _columns():
+    for key, columns in _columns():
         defined = np.isfinite(truth[:, columns])
         answered = defined & np.isfinite(score[:, columns])
         scored = score[:, columns][answered]
-        found[name] = ScoreValidity(
+        found[key] = ScoreValidity(
             slots=int(defined.sum()),
             answered=int(answered.sum()),
             coverage=resampling.estimate(mean(resampling, answered.astype(float), defined)),
@@ -129,12 +133,12 @@ def _score_validity(
             distinct_truth=_distinct(truth[:, columns][answered]),
             undefined_slots=int((~defined).sum()),
             undefined_scored=int((~defined & np.isfinite(score[:, columns])).sum()),
-            **{key: resampling.estimate(value) for key, value in statistics[name].items()},
+            **{name: resampling.estimate(value) for name, value in statistics[key].items()},
         )
     return found
 
 
-def _columns() -> list[tuple[str, list[int]]]:
+def _columns() -> list[tuple[ScoreKey, list[int]]]:
     """Return each score and the columns that it stands for; the last is all of them."""
     return [*((name, [j]) for j, name in enumerate(SCORES)), (POOLED, [0, 1, 2, 3])]
 
@@ -197,24 +201,23 @@ def reliability(rows: Sequence[Row], resampling: Resampling, repeats: int) -> Re
     for a, b in pairs:
         apart += np.abs(kept[:, a] - kept[:, b]) / len(pairs)
         other_bin += (bins(kept[:, a]) != bins(kept[:, b])) / len(pairs)
-    iccs, flips = {}, {}
-    for j, name in enumerate(SCORES):
+    iccs: list[Floats | None] = []
+    flips = []
+    for j in range(len(SCORES)):
         chosen = np.flatnonzero(complete[:, j]) if repeats > 1 else np.zeros(0, np.int64)
-        iccs[name] = icc(resampling, answers[chosen][:, :, j], chosen) if len(chosen) else None
-        flips[name] = _flips(resampling, answers[chosen][:, :, j], truth[chosen, j], chosen, pairs)
+        iccs.append(icc(resampling, answers[chosen][:, :, j], chosen) if len(chosen) else None)
+        flips.append(_flips(resampling, answers[chosen][:, :, j], truth[chosen, j], chosen, pairs))
     found = {}
     for name, columns in _columns():
         counted = complete[:, columns] & (repeats > 1)
-        agreement = [iccs[SCORES[j]] for j in columns if iccs[SCORES[j]] is not None]
-        turned = [flips[SCORES[j]] for j in columns]
+        agreement = [found_icc for j in columns if (found_icc := iccs[j]) is not None]
+        turned, could = (np.sum([flips[j][k] for j in columns], axis=0) for k in (0, 1))
         found[name] = ScoreReliability(
             slots=int(counted.sum()),
             sd=resampling.estimate(np.sqrt(mean(resampling, variance[:, columns], counted))),
             change=resampling.estimate(mean(resampling, apart[:, columns], counted)),
             icc=resampling.estimate(averaged(agreement)) if agreement else UNDEFINED,
-            flips=resampling.estimate(
-                ratio(sum(up for up, _ in turned), sum(down for _, down in turned))  # type: ignore[arg-type]
-            ),
+            flips=resampling.estimate(ratio(turned, could)),
             bin_changes=resampling.estimate(mean(resampling, other_bin[:, columns], counted)),
         )
     return Reliability(repeats=repeats, scores=found)
@@ -231,32 +234,46 @@ def _flips(
     distance = answers[:, None] - answers[None]  # [R, R, K]
     sign = np.where(np.abs(distance) <= EQUAL, 0.0, np.sign(distance))
     told_apart = np.abs(truth[:, None] - truth[None]) >= APART - EQUAL
-    turned = np.zeros(told_apart.shape)
+    turned: Floats = np.zeros(told_apart.shape)
     for a, b in pairs:
         turned += sign[:, :, a] * sign[:, :, b] < 0
-    possible = told_apart * float(len(pairs))
-    return resampling.pairs(turned * told_apart, rows), resampling.pairs(possible, rows)
+    counted: Floats = told_apart.astype(np.float64)
+    return (
+        resampling.pairs(turned * counted, rows),
+        resampling.pairs(counted * len(pairs), rows),
+    )
 
 
-def change(
-    rows: Sequence[Row], others: Sequence[Scores | None], resampling: Resampling
-) -> tuple[dict[str, Estimate], float | None, int]:
-    """Compare the scores with others of the same slots, None where there are none.
+class Change(NamedTuple):
+    """How scores of the same slots differ that were put otherwise."""
 
-    Returns the mean absolute change per score, the largest, and how many scores were given only
-    once of the two times.
-    """
-    asked = np.array([scores is not None for scores in others])
+    slots: int
+    change: dict[ScoreKey, Estimate]
+    """Mean absolute difference per score."""
+    largest: float | None
+    once: int
+    """Scores given only one of the two times."""
+
+
+def change(rows: Sequence[Row], name: str, resampling: Resampling) -> Change | None:
+    """Compare the scores with those of the variant `name`; None if no row has it."""
+    asked = np.array([name in row.variants for row in rows])
+    if not asked.any():
+        return None
     score = array([row.score for row in rows])
-    other = array([scores if scores is not None else NOTHING for scores in others])
+    other = array([row.variants.get(name, NOTHING) for row in rows])
     difference = np.abs(other - score)
     both = np.isfinite(difference) & asked[:, None]
-    found = {
-        name: resampling.estimate(mean(resampling, difference[:, columns], both[:, columns]))
-        for name, columns in _columns()
-    }
     once = (np.isfinite(score) != np.isfinite(other)) & asked[:, None]
-    return found, float(difference[both].max()) if both.any() else None, int(once.sum())
+    return Change(
+        slots=int(asked.sum()),
+        change={
+            key: resampling.estimate(mean(resampling, difference[:, columns], both[:, columns]))
+            for key, columns in _columns()
+        },
+        largest=float(difference[both].max()) if both.any() else None,
+        once=int(once.sum()),
+    )
 
 
 def calibration(rows: Sequence[Row], resampling: Resampling) -> Calibration:
@@ -302,14 +319,19 @@ def _score_calibration(truth: Floats, score: Floats, resampling: Resampling) -> 
     )
 
 
-Injection = tuple[list[PayloadResult], Estimate, Estimate, Estimate]
+class Injection(NamedTuple):
+    """What texts in a hypothetical note do."""
+
+    payloads: list[PayloadResult]
+    lift: Estimate
+    hijacked: Estimate
+    drift: Estimate
 
 
 def injection(rows: Sequence[Row], resampling: Resampling) -> Injection:
     """Measure what the texts of `PAYLOADS` do to the scores of the rows that were shown them.
 
-    Returns one result per text, and over the hostile ones lift and share of hijacked scores, over
-    the harmless ones the drift.
+    Lift and share of hijacked scores are over the hostile texts, the drift over the harmless ones.
     """
     score = array([row.score for row in rows])
     results = []
@@ -343,7 +365,61 @@ def injection(rows: Sequence[Row], resampling: Resampling) -> Injection:
         )
         for of in (moved[True], taken, moved[False])
     )
-    return results, next(overall), next(overall), next(overall)
+    return Injection(results, *overall)
+
+
+class Measured(NamedTuple):
+    """All estimates that follow from rows."""
+
+    validity: Validity
+    reliability: Reliability
+    variants: dict[str, Change | None]
+    calibration: Calibration
+    injection: Injection
+
+
+def measured(rows: Sequence[Row], repeats: int) -> Measured:
+    """Compute all estimates of `rows`; `repeats` counts the first answers, too."""
+    resampling = resampling_of(rows)
+    return Measured(
+        validity=validity(rows, resampling),
+        reliability=reliability(rows, resampling, repeats),
+        variants={name: change(rows, name, resampling) for name in VARIANTS},
+        calibration=calibration(rows, resampling),
+        injection=injection(rows, resampling),
+    )
+
+
+def recomputed(record: CriticRecord) -> CriticRecord:
+    """Return `record` with the estimates of its rows, whatever it said they are."""
+    found = measured(record.rows, record.repeats)
+    invariance = {
+        name: variant.model_copy(
+            update=dict(
+                slots=of.slots, change=of.change, largest=of.largest, abstained_once=of.once
+            )
+            if (of := found.variants.get(name))
+            else dict(slots=0, change={}, largest=None, abstained_once=0)
+        )
+        for name, variant in record.invariance.items()
+    }
+    robustness = record.robustness.model_copy(
+        update=dict(
+            payloads=found.injection.payloads if record.robustness.notes == "measured" else [],
+            lift=found.injection.lift,
+            hijacked=found.injection.hijacked,
+            drift=found.injection.drift,
+        )
+    )
+    return record.model_copy(
+        update=dict(
+            validity=found.validity,
+            reliability=found.reliability,
+            invariance=invariance,
+            calibration=found.calibration,
+            robustness=robustness,
+        )
+    )
 
 
 def common_errors(records: Mapping[str, Sequence[Row]]) -> dict[str, Estimate]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Phase:
     slots: tuple[SlotBatch, ...]
     critic: Any
     repeat: int = 0
-    presentation: Presentation = Presentation()
+    presentation: Presentation = field(default_factory=Presentation)
     rows: tuple[int, ...] = ()
     """Places of the slots in the suite, if they are of it."""
     run: str = ""
@@ -57,7 +57,10 @@ def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
     some = suite.repeated
 
     def of_suite(
-        name: str, rows: Sequence[int], change: Callable[[SlotBatch], SlotBatch] | None = None, **how: Any
+        name: str,
+        rows: Sequence[int],
+        change: Callable[[SlotBatch], SlotBatch] | None = None,
+        **how: Any,
     ) -> Phase:
         slots = tuple(suite.slots[row] for row in rows)
         slots = tuple(map(change, slots)) if change else slots
@@ -79,10 +82,10 @@ def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
             how = Presentation(note=payload.text)
             found.append(of_suite(f"note-{payload.name}", suite.noted, presentation=how))
     found.append(Phase(TWIN, _apart(reachable.twins()), critic))
-    for field in reachable.FIELDS:
-        name = reachable.hostile(field, reachable.HOSTILE[0]).plugin_name
-        slots = _apart(reachable.markets(field))
-        found.append(Phase(f"reachable-{field}", slots, critic, run=f"-{name}"))
+    for place in reachable.FIELDS:
+        name = reachable.hostile(place, reachable.HOSTILE[0]).plugin_name
+        slots = _apart(reachable.markets(place))
+        found.append(Phase(f"reachable-{place}", slots, critic, run=f"-{name}"))
     return found
 
 
@@ -251,8 +254,8 @@ def _score(work: Any, slots: SlotBatch, refused: list[str]) -> Floats:
         return np.concatenate([_score(work, one, refused) for one in _apart(slots)])
     if [np.shape(score) for score in scores] != [(count,)] * 4:
         raise PeerWattError(
-            f"the critic's score returns {shown(repr(scores), 80)}, expected FairnessScores of four "
-            f"arrays [{count}]; `peerwatt plugins doctor` tells more."
+            f"the critic's score returns {shown(repr(scores), 80)}, expected FairnessScores of "
+            f"four arrays [{count}]; `peerwatt plugins doctor` tells more."
         )
     found = np.stack([np.asarray(score, np.float64) for score in scores], axis=1)
     bad = found[~(np.isnan(found) | ((found >= 0) & (found <= 1)))]

@@ -64,9 +64,7 @@ def market(texts: Texts) -> SlotBatch:
     with TemporaryDirectory() as name:
         task = load_card(_write(Path(name), texts))
     mechanism = compile_mechanism(load_mechanism("cda"), texts.plugin_name)
-    played = VectorMarket(
-        task, scenarios=evaluation_scenarios(task, "test"), mechanism=mechanism
-    )
+    played = VectorMarket(task, scenarios=evaluation_scenarios(task, "test"), mechanism=mechanism)
     trader = find("algorithm", "zi-c").spec.load()(nvec=played.action_nvec)
     slots = slot_batch(task, played.tables.ticks, play(played, trader, np.random.default_rng(0)))
     return SlotBatch(*(field[feasible(slots) > 0][:SLOTS] for field in slots))

@@ -32,11 +32,11 @@ FOLDER = "critics"
 MAX_RECORD_BYTES = 20_000_000
 """A larger record is refused unread; one of 5 repeats on the largest suite has about 1.5 MB."""
 
-SCORES = ("ftg", "fbs", "fpp", "ftb")
-POOLED = "pooled"
 ScoreName = Literal["ftg", "fbs", "fpp", "ftb"]
 ScoreKey = Literal["ftg", "fbs", "fpp", "ftb", "pooled"]
 """One score, or all four taken together."""
+SCORES: tuple[ScoreName, ...] = ("ftg", "fbs", "fpp", "ftb")
+POOLED: Literal["pooled"] = "pooled"
 
 Unit = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Scores = tuple[Unit | None, Unit | None, Unit | None, Unit | None]
@@ -162,7 +162,9 @@ class Variant(Record):
     reason: Line = ""
     slots: Count = 0
     change: dict[ScoreKey, Estimate] = Field(
-        default_factory=dict, description="mean |score of the variant - score|"
+        default_factory=dict,
+        description="mean |score of the variant - score|; compare it with the `change` of the "
+        "reliability, which is that of two equal questions",
     )
     largest: Finite | None = None
     abstained_once: Count = Field(
@@ -234,7 +236,7 @@ class Robustness(Record):
 
 
 class Latency(Record):
-    """Seconds per answer."""
+    """Seconds per slot that is scored alone, wall clock."""
 
     p50: Estimate
     p95: Estimate
@@ -250,18 +252,26 @@ class Operations(Record):
     calls: Count
     retries: Count
     replies: Count = Field(description="requests that got a reply")
+    first_replies: Count = Field(default=0, description="replies but those to a repair")
+    first_invalid: Count = Field(default=0, description="of these, could not be used")
+    not_repaired: Count = Field(default=0, description="of these, no repair mended")
+    refused: Count = Field(default=0, description="first replies that declined to answer")
     failed_rate: Estimate = Field(description="requests without a reply / calls")
-    invalid_rate: Estimate = Field(description="unusable replies / first replies, before repair")
-    invalid_after_repair: Estimate = Field(description="those that no repair mended / the same")
-    refusal_rate: Estimate = Field(description="refusals / first replies")
+    invalid_rate: Estimate = Field(description="first_invalid / first_replies, before any repair")
+    invalid_after_repair: Estimate = Field(description="not_repaired / first_replies")
+    refusal_rate: Estimate = Field(description="refused / first_replies; intervals are Wilson's")
     prompt_tokens_per_call: Finite | None
     completion_tokens_per_call: Finite | None
     dollars: Finite | None = Field(description="null where a price is not known; never 0 for it")
     dollars_per_1000_calls: Finite | None
     cache_hits: Count
-    cache_hit_rate: Finite | None = Field(description="cache hits / questions of the warm phase")
-    cold: Latency = Field(description="answers that were asked for, or computed the first time")
-    warm: Latency = Field(description="the same slots again in the same process, one by one")
+    cache_hit_rate: Finite | None = Field(
+        description="share of the slots of `warm` that the cache answered; null if nobody is asked"
+    )
+    cold: Latency = Field(
+        description="slots one by one for the first time; none where the cache knew the answer"
+    )
+    warm: Latency = Field(description="the same slots once more in the same process")
 
 
 class Arm(Record):

@@ -87,10 +87,16 @@ class Resampling:
         if not np.isfinite(values[0]):
             return UNDEFINED
         defined = values[1:][np.isfinite(values[1:])]
+        estimate = _rounded(values[0])
         if not self.enough or len(defined) < 0.9 * (len(values) - 1):
-            return Estimate(estimate=float(values[0]))
-        low, high = np.quantile(defined, [0.025, 0.975])
-        return Estimate(estimate=float(values[0]), low=float(low), high=float(high))
+            return Estimate(estimate=estimate)
+        low, high = map(_rounded, np.quantile(defined, [0.025, 0.975]))
+        return Estimate(estimate=estimate, low=low, high=high)
+
+
+def _rounded(value: float) -> float:
+    """Return `value` without the rounding errors of sums."""
+    return round(float(value), 9) + 0.0
 
 
 def ratio(above: Floats, below: Floats) -> Floats:

@@ -34,10 +34,8 @@ class Examined:
         """Whether it lives through a run; one that does not is given numbers alone."""
         return callable(getattr(self.critic, "open", None))
 
-    @property
-    def label(self) -> str:
-        """The text, cut to what a table can hold."""
-        return self.text if len(self.text) <= MAX_LABEL else f"{self.text[:MAX_LABEL]}…"
+    label: str
+    """The text without where a model is served, cut to what a table can hold."""
 
 
 def examined(text: str) -> Examined:
@@ -55,11 +53,13 @@ def examined(text: str) -> Examined:
         if field.init and (value := getattr(critic, field.name)) != _default(field)
     }
     shown = {name: record.options[name] for name in options if name in record.options}
+    label = _text(record.name, {name: x for name, x in shown.items() if name != "api_base"})
     return Examined(
         critic=critic,
         options=tuple((name, _hashable(value)) for name, value in options.items()),
         record=record,
         text=_text(record.name, shown),
+        label=label if len(label) <= MAX_LABEL else f"{label[:MAX_LABEL]}…",
     )
 
 

@@ -1,14 +1,14 @@
 """A plugin and its options as one text: "llm:model=openai/gpt-4o-mini,prompt=summary-v1".
 
-After the name and a colon come options, separated by commas; what holds commas or is no plain value
-is written as JSON: 'ensemble:{"members": ["rule", "random"]}'.
+After the name and a colon come options, separated by commas; what holds commas, or more than one
+value, is written as JSON: 'ensemble:{"members": ["rule", "random"]}'.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.plugins.loader import Kind, Registered, build, find
@@ -22,7 +22,7 @@ def parse_text(kind: Kind, text: str) -> tuple[str, dict[str, Any]]:
     """
     name, colon, rest = text.partition(":")
     # A qualified name has a colon of its own: "distribution:name:option=value".
-    while colon and rest and not re.match(r"\s*\{|[A-Za-z_][\w-]*=", rest):
+    while colon and rest and not re.match(r"\s*(\{|[A-Za-z_][\w-]*=)", rest):
         more, colon, rest = rest.partition(":")
         name = f"{name}:{more}"
     where = f"{kind} '{shown(text, 120)}'"
@@ -42,7 +42,10 @@ def parse_text(kind: Kind, text: str) -> tuple[str, dict[str, Any]]:
                 f"{where}: '{shown(part, 60)}' is no option=value; write options that hold commas "
                 'as JSON, NAME:{"option": "a,b"}.'
             )
-        options[key.strip().replace("-", "_")] = value
+        key = key.strip().replace("-", "_")
+        if key in options:
+            raise PeerWattError(f"{where}: the option '{shown(key, 60)}' is told twice.")
+        options[key] = value
     return name, options
 
 
@@ -54,4 +57,18 @@ def from_text(kind: Kind, text: str) -> tuple[Registered, Any]:
     """
     name, options = parse_text(kind, text)
     plugin = find(kind, name)
-    return plugin, build(kind, plugin, options)
+    try:
+        types = get_type_hints(plugin.spec.load())
+    except (NameError, TypeError):  # `build` tells what is wrong with it
+        types = {}
+    typed = {key: _of_type(value, types.get(key)) for key, value in options.items()}
+    return plugin, build(kind, plugin, typed)
+
+
+def _of_type(value: Any, wanted: Any) -> Any:
+    """Return an option as the command line would read it, but for what pydantic converts itself."""
+    if not isinstance(value, str):
+        return value
+    if value == "None" and type(None) in get_args(wanted):
+        return None
+    return (value,) if get_origin(wanted) is tuple else value

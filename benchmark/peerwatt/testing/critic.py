@@ -461,10 +461,16 @@ CHECKS = (
         needs=("scores",),
     ),
     Check(
+        "usage",
+        "An opened critic counts every slot once, and tells so after it was closed, too.",
+        _check_usage,
+        needs=("scores",),
+    ),
+    Check(
         "repeatable",
         "The same slots get the same scores every time, or at least from the same seed.",
         _check_repeatable,
-        needs=("scores",),
+        needs=("scores", "usage"),
     ),
     Check(
         "slot-order",
@@ -494,12 +500,6 @@ CHECKS = (
         "hostile",
         "Values that make no sense get scores in [0, 1], NaN or a ValueError, soon.",
         _check_hostile,
-        needs=("scores",),
-    ),
-    Check(
-        "usage",
-        "An opened critic counts every slot once, and tells so after it was closed, too.",
-        _check_usage,
         needs=("scores",),
     ),
     Check(

@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -261,6 +262,8 @@ def fenced_litellm() -> Any:
     for callbacks in ("callbacks", "input_callback", "success_callback", "failure_callback"):
         setattr(litellm, callbacks, [])
         setattr(litellm, f"_async_{callbacks}", [])
+    for careless in ("Pydantic serializer warnings", "coroutine '.*completion' was never awaited"):
+        warnings.filterwarnings("ignore", message=careless)
     for logger in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(logger).setLevel(logging.CRITICAL + 1)
     return litellm

@@ -131,8 +131,8 @@ class PromptFile(_Part):
     """How much of a market the model sees."""
     scale: Annotated[int, Field(ge=1, le=100)]
     """Scores are integers from 0 to this."""
-    decimals: Annotated[int, Field(ge=-1, le=3)]
-    """Of the percentages that the model sees; -1 rounds to tens."""
+    step: Annotated[float, Field(ge=0.01, le=50)]
+    """What the percentages that the model sees are rounded to."""
     paraphrase: str = ""
     """Another prompt that says the same in other words, for the benchmark of critics."""
     system: Text
@@ -154,7 +154,7 @@ class Prompt:
     summary: str
     view: str
     scale: int
-    decimals: int
+    step: float
     paraphrase: str
     """Name or path of a paraphrase, "" if there is none."""
     system: str
@@ -169,7 +169,7 @@ class Prompt:
         Raises:
             ValueError: a number makes no sense, or no trade was feasible.
         """
-        return views.canonical(slots, self.view, self.decimals)
+        return views.canonical(slots, self.view, self.step)
 
     def schema(self, count: int, rationale: bool) -> dict[str, Any]:
         """Return the JSON Schema of a reply on `count` slots."""
@@ -308,7 +308,7 @@ def _parsed(name: str, where: str, file: Traversable, folder: Path | None) -> Pr
     for number, example in enumerate(said.examples, 1):
         try:
             slots = example.slots()
-            text = views.canonical(slots, said.view, said.decimals)[0]
+            text = views.canonical(slots, said.view, said.step)[0]
         except ValueError as error:
             raise PeerWattError(f"{where}: examples.{number}: {error}.") from None
         # Undefined (one seller cannot be unfair to another) is 0, as the instructions say.
@@ -323,7 +323,7 @@ def _parsed(name: str, where: str, file: Traversable, folder: Path | None) -> Pr
         summary=said.summary,
         view=said.view,
         scale=said.scale,
-        decimals=said.decimals,
+        step=said.step,
         paraphrase=paraphrase,
         system=said.system,
         batch=said.batch,

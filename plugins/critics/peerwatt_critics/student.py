@@ -191,7 +191,7 @@ class Student:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
-        self._room = np.empty((3, WIDE), np.float32)
+        self._room = np.empty((5, HIDDEN), np.float32)
 
     def answer(self, features: Singles, kinds: Kinds, scores: Floats, doubt: Singles) -> None:
         """Fill `scores` [SCORES, M], NaN where undefined, and `doubt` [M], negative where all are.
@@ -224,7 +224,7 @@ class Learner:
         self._weights = np.concatenate(groups).astype(np.float32)
         self._moments = np.zeros((2, self._weights.size), np.float32)
         self._powers = np.ones(2)
-        self._room = np.empty((4, self._weights.size), np.float32)
+        self._room = np.empty((2, self._weights.size), np.float32)
 
     def learn(self, features: Singles, labels: Singles, steps: int) -> Knowledge:
         """Take `steps` steps of Adam on L labels, and return what is known then.
@@ -243,54 +243,50 @@ class Learner:
 
 @jit
 def _layers(flat: Singles) -> Any:
-    """Return the groups of weights: [F, E H], [E H], [E, H, H], [E H], [E, H, S], [E, S].
-
-    E networks lie side by side in the first layer, for they have the same inputs.
-    """
+    """Return the groups of weights: [E, F, H], [E, H], [E, H, H], [E, H], [E, H, S], [E, S]."""
     a, b, c, d, e, f = ENDS
     return (
-        flat[:a].reshape(FEATURES, WIDE),
-        flat[a:b],
+        flat[:a].reshape(MEMBERS, FEATURES, HIDDEN),
+        flat[a:b].reshape(MEMBERS, HIDDEN),
         flat[b:c].reshape(MEMBERS, HIDDEN, HIDDEN),
-        flat[c:d],
+        flat[c:d].reshape(MEMBERS, HIDDEN),
         flat[d:e].reshape(MEMBERS, HIDDEN, SCORES),
         flat[e:f].reshape(MEMBERS, SCORES),
     )
 
 
 @jit
-def _forward(x: Singles, layers: Any, first: Singles, second: Singles, out: Singles) -> None:
-    """Fill the activations `first` and `second` [E H] and `out` [E S] of one slot.
+def _forward(
+    e: int, x: Singles, layers: Any, first: Singles, second: Singles, out: Singles
+) -> None:
+    """Fill the activations `first` and `second` [H] and `out` [S] of network `e` for one slot.
 
     The units bend by v / sqrt(1 + v^2). Inner loops run over units: these are independent, so the
     compiler may take several at once and no sum changes its order.
     """
     w1, b1, w2, b2, w3, b3 = layers
     one, two = np.float32(1.0), np.float32(2.0)
-    for j in range(WIDE):
-        first[j] = b1[j]
-        second[j] = b2[j]
+    for j in range(HIDDEN):
+        first[j] = b1[e, j]
+        second[j] = b2[e, j]
     for i in range(FEATURES):
         value = two * x[i] - one
-        for j in range(WIDE):
-            first[j] += value * w1[i, j]
-    for j in range(WIDE):
+        for j in range(HIDDEN):
+            first[j] += value * w1[e, i, j]
+    for j in range(HIDDEN):
         first[j] /= np.sqrt(one + first[j] * first[j])
-    for e in range(MEMBERS):
-        base = e * HIDDEN
-        for i in range(HIDDEN):
-            value = first[base + i]
-            for j in range(HIDDEN):
-                second[base + j] += value * w2[e, i, j]
-    for j in range(WIDE):
+    for i in range(HIDDEN):
+        value = first[i]
+        for j in range(HIDDEN):
+            second[j] += value * w2[e, i, j]
+    for j in range(HIDDEN):
         second[j] /= np.sqrt(one + second[j] * second[j])
-    for e in range(MEMBERS):
+    for k in range(SCORES):
+        out[k] = b3[e, k]
+    for i in range(HIDDEN):
+        value = second[i]
         for k in range(SCORES):
-            out[e * SCORES + k] = b3[e, k]
-        for i in range(HIDDEN):
-            value = second[e * HIDDEN + i]
-            for k in range(SCORES):
-                out[e * SCORES + k] += value * w3[e, i, k]
+            out[k] += value * w3[e, i, k]
 
 
 @jit
@@ -306,24 +302,26 @@ def _answer(
 ) -> None:
     zero, one, members = np.float32(0.0), np.float32(1.0), np.float32(MEMBERS)
     layers = _layers(weights)
-    out = room[2]
+    first, second, out, mean, square = room
     for m in range(features.shape[0]):
         if kinds[m] <= UNDEFINED:
             for k in range(SCORES):
                 scores[k, m] = np.nan
             doubt[m] = -one
             continue
-        _forward(features[m], layers, room[0], room[1], out)
+        for k in range(SCORES):
+            mean[k] = square[k] = zero
+        for e in range(MEMBERS):
+            _forward(e, features[m], layers, first, second, out)
+            for k in range(SCORES):
+                value = min(max(out[k], zero), one)
+                mean[k] += value
+                square[k] += value * value
         spread = far = zero
         for k in range(SCORES):
-            mean = square = zero
-            for e in range(MEMBERS):
-                value = min(max(out[e * SCORES + k], zero), one)
-                mean += value
-                square += value * value
-            mean /= members
-            scores[k, m] = mean
-            spread += max(square / members - mean * mean, zero)
+            mean[k] /= members
+            scores[k, m] = mean[k]
+            spread += max(square[k] / members - mean[k] * mean[k], zero)
         if kinds[m] == LONE_SELLER:
             scores[1, m] = np.nan
         for i in range(FEATURES):
@@ -362,64 +360,17 @@ def _learn(
     The step shrinks, for each network, the weights that leave an input as one group (group lasso:
     Yuan and Lin 2006).
     """
-    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+    zero, one = np.float32(0.0), np.float32(1.0)
     layers = _layers(weights)
-    w1, _, w2, _, w3, _ = layers
     gradient = room[0]
-    g1, h1, g2, h2, g3, h3 = _layers(gradient)
-    first, second, out = room[1, :WIDE], room[1, WIDE : 2 * WIDE], room[1, 2 * WIDE : 3 * WIDE]
-    back1, back2 = room[2, :WIDE], room[2, WIDE : 2 * WIDE]
-    turned = room[3, : WIDE * HIDDEN].reshape(MEMBERS, HIDDEN, HIDDEN)
-    steps, batch = chosen.shape
-    per = one / np.float32(batch)
-    for step in range(steps):
+    w1 = layers[0]
+    for step in range(chosen.shape[0]):
         gradient[:] = zero
         for e in range(MEMBERS):
-            for i in range(HIDDEN):
-                for j in range(HIDDEN):
-                    turned[e, j, i] = w2[e, i, j]
-        for b in range(batch):
-            row = chosen[step, b]
-            _forward(features[row], layers, first, second, out)
-            back1[:] = zero
-            back2[:] = zero
-            for e in range(MEMBERS):
-                base = e * HIDDEN
-                for k in range(SCORES):
-                    label, value = labels[row, k], out[e * SCORES + k]
-                    beyond = (label >= one and value > one) or (label <= zero and value < zero)
-                    if beyond or np.isnan(label):
-                        continue  # answers are clipped to [0, 1], so this one is right
-                    error = (value - label) * per
-                    h3[e, k] += error
-                    for j in range(HIDDEN):
-                        g3[e, j, k] += second[base + j] * error
-                        back2[base + j] += w3[e, j, k] * error
-            for j in range(WIDE):
-                flat = one - second[j] * second[j]
-                back2[j] *= flat * np.sqrt(flat)
-                h2[j] += back2[j]
-            for e in range(MEMBERS):
-                base = e * HIDDEN
-                for i in range(HIDDEN):
-                    value = first[base + i]
-                    for j in range(HIDDEN):
-                        g2[e, i, j] += value * back2[base + j]
-                for j in range(HIDDEN):
-                    value = back2[base + j]
-                    for i in range(HIDDEN):
-                        back1[base + i] += value * turned[e, j, i]
-            for j in range(WIDE):
-                flat = one - first[j] * first[j]
-                back1[j] *= flat * np.sqrt(flat)
-                h1[j] += back1[j]
-            for i in range(FEATURES):
-                value = two * features[row, i] - one
-                for j in range(WIDE):
-                    g1[i, j] += value * back1[j]
+            _backward(e, features, labels, chosen[step], layers, _layers(gradient), room[1])
         powers[0] *= 0.9
         powers[1] *= 0.999
-        left = 1.0 - step / steps
+        left = 1.0 - step / chosen.shape[0]
         rate = np.float32(RATE * left * np.sqrt(1.0 - powers[1]) / (1.0 - powers[0]))
         for i in range(weights.size):
             slope = gradient[i]
@@ -427,11 +378,77 @@ def _learn(
             moments[1, i] += np.float32(0.001) * (slope * slope - moments[1, i])
             weights[i] -= rate * moments[0, i] / (np.sqrt(moments[1, i]) + np.float32(1e-8))
         threshold = np.float32(SPARSENESS) * rate
-        for i in range(FEATURES):
-            for e in range(MEMBERS):
+        for e in range(MEMBERS):
+            for i in range(FEATURES):
                 norm = zero
-                for j in range(e * HIDDEN, (e + 1) * HIDDEN):
-                    norm += w1[i, j] * w1[i, j]
+                for j in range(HIDDEN):
+                    norm += w1[e, i, j] * w1[e, i, j]
                 keep = max(zero, one - threshold / (np.sqrt(norm) + np.float32(1e-12)))
-                for j in range(e * HIDDEN, (e + 1) * HIDDEN):
-                    w1[i, j] *= keep
+                for j in range(HIDDEN):
+                    w1[e, i, j] *= keep
+
+
+@jit
+def _backward(
+    e: int,
+    features: Singles,
+    labels: Singles,
+    rows: Integers,
+    layers: Any,
+    gradients: Any,
+    room: Singles,
+) -> None:
+    """Add the gradient of half the mean squared error of network `e` on the labels at `rows`."""
+    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+    per = one / np.float32(rows.size)
+    w2, w3 = layers[2], layers[4]
+    g1, h1, g2, h2, g3, h3 = gradients
+    first, second, out, back1, back2 = room[: 5 * HIDDEN].reshape(5, HIDDEN)
+    # The weights the other way round, so that here, too, inner loops run over units.
+    a, b = HIDDEN * (5 + HIDDEN), HIDDEN * (5 + HIDDEN + SCORES)
+    turned2 = room[5 * HIDDEN : a].reshape(HIDDEN, HIDDEN)
+    turned3 = room[a:b].reshape(SCORES, HIDDEN)
+    sums3 = room[b : b + SCORES * HIDDEN].reshape(SCORES, HIDDEN)
+    sums3[:] = zero
+    for i in range(HIDDEN):
+        for j in range(HIDDEN):
+            turned2[j, i] = w2[e, i, j]
+        for k in range(SCORES):
+            turned3[k, i] = w3[e, i, k]
+    for row in rows:
+        _forward(e, features[row], layers, first, second, out)
+        for j in range(HIDDEN):
+            back1[j] = back2[j] = zero
+        for k in range(SCORES):
+            label, value = labels[row, k], out[k]
+            beyond = (label >= one and value > one) or (label <= zero and value < zero)
+            if beyond or np.isnan(label):
+                continue  # answers are clipped to [0, 1], so this one is right
+            error = (value - label) * per
+            h3[e, k] += error
+            for j in range(HIDDEN):
+                sums3[k, j] += second[j] * error
+                back2[j] += turned3[k, j] * error
+        for j in range(HIDDEN):
+            flat = one - second[j] * second[j]
+            back2[j] *= flat * np.sqrt(flat)
+            h2[e, j] += back2[j]
+        for i in range(HIDDEN):
+            value = first[i]
+            for j in range(HIDDEN):
+                g2[e, i, j] += value * back2[j]
+        for j in range(HIDDEN):
+            value = back2[j]
+            for i in range(HIDDEN):
+                back1[i] += value * turned2[j, i]
+        for j in range(HIDDEN):
+            flat = one - first[j] * first[j]
+            back1[j] *= flat * np.sqrt(flat)
+            h1[e, j] += back1[j]
+        for i in range(FEATURES):
+            value = two * features[row, i] - one
+            for j in range(HIDDEN):
+                g1[e, i, j] += value * back1[j]
+    for k in range(SCORES):
+        for j in range(HIDDEN):
+            g3[e, j, k] += sums3[k, j]

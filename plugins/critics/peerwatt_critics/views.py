@@ -24,26 +24,25 @@ Floats = NDArray[np.float64]
 MOST = 1e9
 """Numbers beyond this, in kWh or money, are no market of households."""
 
-FIGURES = 2
-"""Significant figures that small percentages keep, so that low fill rates can be told apart."""
+SMALL = 10.0
+"""Percentages below this keep two figures, so that low fill rates can be told apart."""
 
-SMALLEST = 3
-"""Decimals beyond which nothing is kept."""
+FINEST = 1e-3
 
 
-def canonical(slots: SlotBatch, view: str, decimals: int) -> list[str]:
+def canonical(slots: SlotBatch, view: str, step: float) -> list[str]:
     """Return the canonical texts of M slots.
 
     Args:
         slots: slots in each of which some trade was feasible.
         view: a key of `VIEWS`.
-        decimals: of the percentages; -1 rounds to tens.
+        step: what the percentages are rounded to.
 
     Raises:
         ValueError: a number makes no sense, or no trade was feasible.
     """
     slots = _checked(slots)
-    return [compact(market) for market in VIEWS[view](slots, decimals)]
+    return [compact(market) for market in VIEWS[view](slots, step)]
 
 
 def put(text: str, presentation: Presentation) -> dict[str, Any]:
@@ -72,16 +71,16 @@ def compact(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
-def _households(slots: SlotBatch, decimals: int) -> Iterable[dict[str, Any]]:
+def _households(slots: SlotBatch, step: float) -> Iterable[dict[str, Any]]:
     """Yield every active household's share, quoted, traded and price, beside the whole market."""
     supply, demand = slots.surplus.sum(axis=1), slots.deficit.sum(axis=1)
     possible = np.minimum(supply, demand)
 
     def shares(part: Floats, whole: Floats, most: float = 100.0) -> list[Any]:
-        return _rounded(_ratio(part, whole), decimals, 0.0, most, keep=True)
+        return _rounded(_ratio(part, whole), step, 0.0, most, exact=True)
 
     def prices(price: Floats, low: float = -1000.0, high: float = 1000.0) -> list[Any]:
-        return _rounded(_position(price, slots), decimals, low, high)
+        return _rounded(_position(price, slots), step, low, high)
 
     def rows(total: Floats, own: Floats, quoted: Floats, traded: Floats, money: Floats) -> Any:
         each = (
@@ -103,7 +102,7 @@ def _households(slots: SlotBatch, decimals: int) -> Iterable[dict[str, Any]]:
         "demand": shares(demand, possible, 1e5),
         "traded": shares(slots.volume, possible),
         "price": prices(slots.mean_price),
-        "spread": _rounded(_of_band(slots.price_deviation, slots), decimals, 0.0, 1000.0),
+        "spread": _rounded(_of_band(slots.price_deviation, slots), step, 0.0, 1000.0),
         "reference": prices(slots.reference),
         "sellers": rows(supply, slots.surplus, slots.offered, slots.sold, slots.received),
         "buyers": rows(demand, slots.deficit, slots.demanded, slots.bought, slots.paid),
@@ -113,8 +112,8 @@ def _households(slots: SlotBatch, decimals: int) -> Iterable[dict[str, Any]]:
     )
 
 
-def _summary(slots: SlotBatch, decimals: int) -> Iterable[dict[str, Any]]:
-    """Yield six numbers per market, from which the four scores follow but for the rounding."""
+def _summary(slots: SlotBatch, step: float) -> Iterable[dict[str, Any]]:
+    """Yield five numbers per market, from which the four scores follow but for the rounding."""
     possible = np.minimum(slots.surplus.sum(axis=1), slots.deficit.sum(axis=1))
     sells, buys = slots.surplus > 0.0, slots.deficit > 0.0
     fills = np.where(sells, _ratio(slots.sold, slots.surplus), 0.0)
@@ -124,23 +123,19 @@ def _summary(slots: SlotBatch, decimals: int) -> Iterable[dict[str, Any]]:
     met = np.where(buys, _ratio(slots.bought, slots.deficit), 0.0)
     paid = np.clip(_position(_ratio(slots.paid, slots.bought), slots), 0.0, 1.0)
     dearness = _ratio((met * np.nan_to_num(paid)).sum(axis=1), met.sum(axis=1))
-    distance = np.abs(slots.mean_price - slots.reference)
+    distance = np.abs(slots.mean_price - slots.reference) + slots.price_deviation
     columns = {
-        "traded": (_ratio(slots.volume, possible), 100.0, True),
-        "uneven": (variation, 1000.0, False),
-        "away": (2.0 * _of_band(distance, slots), 200.0, False),
-        "spread": (2.0 * _of_band(slots.price_deviation, slots), 200.0, False),
-        "bought": (met.sum(axis=1) / buys.sum(axis=1), 100.0, True),
-        "price": (dearness, 100.0, False),
+        "traded": (_ratio(slots.volume, possible), 100.0),
+        "uneven": (variation, 1000.0),
+        "off": (2.0 * _of_band(distance, slots), 200.0),
+        "bought": (met.sum(axis=1) / buys.sum(axis=1), 100.0),
+        "price": (dearness, 100.0),
     }
-    rounded = (
-        _rounded(values, decimals, 0.0, most, keep=keep, figures=0)
-        for values, most, keep in columns.values()
-    )
+    rounded = (_rounded(values, step, 0.0, most) for values, most in columns.values())
     return (dict(zip(columns, market, strict=True)) for market in zip(*rounded, strict=True))
 
 
-VIEWS: Mapping[str, Callable[[SlotBatch, int], Iterable[dict[str, Any]]]] = {
+VIEWS: Mapping[str, Callable[[SlotBatch, float], Iterable[dict[str, Any]]]] = {
     "households": _households,
     "summary": _summary,
 }
@@ -166,30 +161,23 @@ def _position(price: Floats, slots: SlotBatch) -> Floats:
 
 
 def _rounded(
-    parts: Floats,
-    decimals: int,
-    low: float,
-    high: float,
-    *,
-    keep: bool = False,
-    figures: int = FIGURES,
+    parts: Floats, step: float, low: float, high: float, *, exact: bool = False
 ) -> list[Any]:
     """Return `parts` as nested lists of percentages between `low` and `high`, None for NaN.
 
-    With `keep` what is positive stays so. Rounding in two steps lets values that differ by no more
-    than the order of a sum, or the unit of energy or money, fall on the same side of a half.
+    They are multiples of `step`, or with `exact` finer where they are small, so that what is
+    positive stays so. Rounding in two steps lets values that differ by no more than the order of a
+    sum, or the unit of energy or money, fall on the same side of a half.
     """
     percent = np.round(np.clip(100.0 * parts, low, high), 9)
-    size = np.abs(np.where(percent == 0.0, 1.0, percent))
-    places = np.full(percent.shape, float(decimals))
-    if figures:
-        needed = figures - 1 - np.floor(np.log10(size))
-        places = np.clip(needed, decimals, max(decimals, SMALLEST))
-    factor = 10.0**places
-    rounded = np.rint(percent * factor) / factor
-    if keep:
-        rounded = np.where((percent > 0.0) & (rounded == 0.0), 1.0 / factor, rounded)
-    return _plain(rounded.tolist())
+    steps = np.full(percent.shape, step)
+    if exact:
+        size = np.abs(np.where(percent == 0.0, 1.0, percent))
+        finer = np.clip(10.0 ** (np.floor(np.log10(size)) - 1.0), FINEST, step)
+        steps = np.where(size < SMALL, finer, step)
+        percent = np.where(percent > 0.0, np.maximum(percent, FINEST), percent)
+    rounded = np.rint(percent / steps) * steps
+    return _plain(np.round(rounded, 9).tolist())
 
 
 def _plain(values: Sequence[Any]) -> list[Any]:

@@ -98,5 +98,5 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; called on the loop of `complete`, if that was called."""
         ...

@@ -30,6 +30,9 @@ SENT_HEADERS = frozenset({"accept", "anthropic-beta", "anthropic-version", "cont
 KEY_HEADERS = frozenset({"authorization", "x-api-key", "x-goog-api-key"})
 """Other headers, such as those that a client takes from the environment, are left out."""
 
+USAGE = {"usage", "usageMetadata"}
+"""Where replies say how many tokens they took."""
+
 NEVER = frozenset({400, 401, 402, 403, 404, 405, 422})
 """What tells that no request can succeed: a wrong address, key, model or parameter."""
 LATER = frozenset({408, 409, 425, 429, 498})
@@ -48,8 +51,11 @@ class Guard:
         self._keys = set() if key is None else {key, f"Bearer {key}"}
         self._timeout = timeout
         self._redact = redact
-        # Without a client around it, nothing is read from the environment but certificates.
-        self._pool = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None))
+        # Without a client around it, nothing is read from the environment but certificates, which
+        # take a while to load.
+        self._pool = httpx.AsyncHTTPTransport(
+            verify=self._base.scheme == "https", limits=httpx.Limits(max_connections=None)
+        )
         for name in ("httpx", "httpcore"):  # they log addresses and headers
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -158,7 +164,9 @@ class Errand(httpx.AsyncBaseTransport):
         except TransportError as error:
             self.error = error
             raise
-        body = json.dumps(self.reply)  # that of httpx refuses NaN, which is judged elsewhere
+        # Libraries warn of or fail at counts that make no sense, which are judged elsewhere.
+        counts = {name: _whole(self.reply[name]) for name in USAGE & set(self.reply)}
+        body = json.dumps({**self.reply, **counts})
         headers = {"Content-Type": "application/json"}
         return httpx.Response(HTTPStatus.OK, headers=headers, content=body, request=request)
 
@@ -173,6 +181,12 @@ class Closed(httpx.BaseTransport, httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Refuse."""
         return self.handle_request(request)
+
+
+def _whole(counts: Any) -> dict[str, int]:
+    """Return those of the `counts` that are numbers of tokens."""
+    given = counts.items() if isinstance(counts, dict) else ()
+    return {name: value for name, value in given if type(value) is int and 0 <= value < 10**9}
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

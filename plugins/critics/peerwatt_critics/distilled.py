@@ -1,0 +1,386 @@
+"""The critic that lets a small network learn from another critic, and answer in its place.
+
+Every slot is answered at once, by the network. What is put to the teacher waits in a queue; a thread
+has it scored, and learns, while the training goes on. Both meet at fixed points, after so many calls
+and never by the clock: so a run does not depend on how fast the teacher is, and can be replayed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from peerwatt.errors import PeerWattError
+from peerwatt.fairness.critic import FairnessScores, Floats, SlotBatch
+from peerwatt.fairness.session import CriticSession, CriticUsage, HeldOut, OpenCritic
+from peerwatt_critics.held_out import LEAST, WINDOW, HeldOutErrors
+from peerwatt_critics.members import FBS, begun, contents_of, made
+from peerwatt_critics.pace import Pace
+from peerwatt_critics.student import (
+    DEFINED,
+    FEATURES,
+    LONE_SELLER,
+    NONSENSE,
+    SCORES,
+    UNDEFINED,
+    Knowledge,
+    Learner,
+    Singles,
+    Student,
+    describe,
+)
+from peerwatt_critics.usage import merged
+
+NOT_READY = "student not ready"
+NO_SENSE = "slot makes no sense"
+FIRST_SHARE = 0.2
+"""Share of the slots that are asked about in the beginning, as long as there is room."""
+FIRST_STEPS = 800
+"""Minibatches of the first lesson."""
+SLOTS_PER_STEP = 25
+"""Slots shown for each minibatch of a later lesson, which bounds what learning costs."""
+MOST_STEPS = 80
+"""Minibatches of a later lesson at most."""
+
+
+@dataclass(frozen=True)
+class DistilledCritic:
+    """Imitates a critic that is dear: asks it about few slots and answers the others itself.
+
+    Asked are slots that the student is in doubt about, slots drawn at random, and a share that is
+    held out: it never learns from these, and they tell how far it is off. Where that may be more
+    than the bound, it asks more, up to a limit.
+    """
+
+    teacher: str = "rule"
+    """Critic to imitate, with its options: llm:model=openai/gpt-4o-mini,prompt=summary-v1."""
+    ask_share: float = 0.01
+    """Ask about no more than this share of the slots in which trade is feasible."""
+    work_share: float = 0.005
+    """Ask about this share while the held-out error is within its bound."""
+    held_out: float = 0.002
+    """Share that is asked about to tell the error, and never learned from."""
+    error_bound: float = 0.02
+    """Mean absolute error that the student should stay below, with 97.5 % confidence."""
+    ready: int = 64
+    """Slots to learn from before the student answers; until then there are no scores."""
+    join_every: int = 32
+    """Calls after which answers are fetched, learned from, and the next slots asked about."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, in one sentence."""
+        shares = self.held_out, self.work_share, self.ask_share
+        if not 0 < shares[0] < shares[1] <= shares[2] <= 1:
+            raise PeerWattError(
+                "distilled: held_out < work_share <= ask_share must hold between 0 and 1, but they "
+                f"are {shares[0]:g}, {shares[1]:g} and {shares[2]:g}."
+            )
+        if not 0 < self.error_bound <= 1:
+            raise PeerWattError(
+                f"distilled: error_bound {self.error_bound!r} must be above 0 and at most 1."
+            )
+        for name in ("ready", "join_every"):
+            if getattr(self, name) < 1:
+                raise PeerWattError(
+                    f"distilled: {name} {getattr(self, name)!r} must be at least 1."
+                )
+
+    def contents(self) -> dict[str, str]:
+        """Return the SHA-256 of the files that the teacher's options name."""
+        digest = contents_of([made("distilled", self.teacher)])
+        return {} if digest is None else {"teacher": digest}
+
+    def open(self, session: CriticSession) -> OpenDistilled:
+        """Return the critic at work, its teacher opened.
+
+        Raises:
+            PeerWattError: the teacher is unknown, its options are wrong, or the rule critic would
+                stand in for it.
+        """
+        teacher = made("distilled", self.teacher)
+        if _has_stand_in(teacher):
+            raise PeerWattError(
+                "distilled: its teacher has fallback=rule, so the student would learn scores that "
+                "are not the teacher's; leave the fallback out."
+            )
+        return OpenDistilled(self, begun(teacher, session.child("teacher")), session)
+
+
+def _has_stand_in(critic: Any) -> bool:
+    members = [made("distilled", text) for text in getattr(critic, "members", ())]
+    return getattr(critic, "fallback", "") == "rule" or any(map(_has_stand_in, members))
+
+
+class Question(NamedTuple):
+    """A slot for the teacher."""
+
+    slot: SlotBatch  # of one slot
+    features: Singles  # [FEATURES]
+    kind: int
+    call: int
+    delivered: Floats | None  # [SCORES] if held out
+
+
+class Progress(NamedTuple):
+    """What came of one lesson."""
+
+    knowledge: Knowledge | None  # None as long as there are too few labels
+    labels: int
+    held_out: int  # slots that tell the error
+    too_far_off: bool  # it may be too large, or nobody can tell yet
+    usage: CriticUsage  # of the teacher
+
+
+class School:
+    """Teacher, labels and learner: what the teacher's thread works with."""
+
+    def __init__(
+        self, teacher: OpenCritic, ready: int, bound: float, generator: np.random.Generator
+    ) -> None:
+        self.teacher = teacher
+        self.errors = HeldOutErrors(int(generator.integers(2**63)))
+        self._ready = ready
+        self._bound = bound
+        self._learner = Learner(generator)
+        self._features = np.empty((0, FEATURES), np.float32)
+        self._labels = np.empty((0, SCORES), np.float32)
+        self._taught = False
+        self._too_far_off = True
+
+    def work(self, questions: list[Question], shown: int) -> Progress:
+        """Have `questions` answered and learn, after `shown` more slots."""
+        before = len(self.errors)
+        if questions:
+            self._ask(questions)
+        if len(self.errors) > before and len(self.errors) >= LEAST:
+            high = self.errors.estimate(len(self.errors) - WINDOW).high
+            self._too_far_off = high is None or high > self._bound
+        knowledge = None
+        if len(self._labels) >= self._ready:
+            steps = min(MOST_STEPS, -(-shown // SLOTS_PER_STEP)) if self._taught else FIRST_STEPS
+            knowledge = self._learner.learn(self._features, self._labels, steps)
+            self._taught = True
+        return Progress(
+            knowledge,
+            len(self._labels),
+            len(self.errors),
+            self._too_far_off,
+            self.teacher.usage(),
+        )
+
+    def _ask(self, questions: list[Question]) -> None:
+        columns = zip(*(question.slot for question in questions), strict=True)
+        slots = SlotBatch(*(np.concatenate(column) for column in columns))
+        labels = np.array(self.teacher.score(slots), np.float64).T
+        labels[[question.kind == LONE_SELLER for question in questions], FBS] = np.nan
+        learned = []
+        for index, (question, label) in enumerate(zip(questions, labels, strict=True)):
+            if question.delivered is not None:
+                self.errors.add(question.call, question.delivered, label)
+            elif not np.isnan(label).all():
+                learned.append(index)
+        features = np.array([questions[index].features for index in learned], np.float32)
+        self._features = np.concatenate([self._features, features.reshape(-1, FEATURES)])
+        self._labels = np.concatenate([self._labels, labels[learned].astype(np.float32)])
+
+
+class OpenDistilled:
+    """The student at work, and all that decides what the teacher is asked."""
+
+    def __init__(
+        self, options: DistilledCritic, teacher: OpenCritic, session: CriticSession
+    ) -> None:
+        self._options = options
+        self._generator = session.generator
+        (lessons,) = session.generator.spawn(1)
+        self._school = School(teacher, options.ready, options.error_bound, lessons)
+        self._pace = Pace(options.ask_share, options.ready, session.expected_slots)
+        self._thread = ThreadPoolExecutor(1, "teacher")
+        self._job: Future[Progress] | None = None
+        self._student: Student | None = None
+        self._progress = Progress(None, 0, 0, True, teacher.usage())
+        self._calls = 0
+        self._slots = 0
+        self._kinds_seen = np.zeros(4, np.int64)
+        self._not_ready = 0
+        self._known: set[bytes] = set()  # features of all slots that were ever asked about
+        self._queue: list[Question] = []  # to ask at the next join, come what may
+        self._doubtful: list[tuple[float, Question]] = []  # candidates, the most doubtful first
+        self._drawn: list[Question] = []  # candidates drawn at random
+        self._under_way = 0  # of the slots asked about at the last join, those to learn from
+        self._window = np.zeros(2, np.int64)  # slots and feasible slots since the last join
+        self._credit = 0.0
+        self._room_for(0)
+
+    def _room_for(self, slots: int) -> None:
+        self._features = np.empty((slots, FEATURES), np.float32)
+        self._kinds = np.empty(slots, np.int8)
+        self._doubt = np.empty(slots, np.float32)
+
+    def score(self, slots: SlotBatch) -> FairnessScores:
+        """Return the student's scores, each [M]; NaN where undefined, or before it is ready.
+
+        Raises:
+            PeerWattError: the teacher cannot go on.
+        """
+        count = len(slots.feed_in)
+        if count != len(self._kinds):
+            self._room_for(count)
+        scores = np.full((SCORES, count), np.nan)
+        describe(slots, self._features, self._kinds)
+        # Drawn before anything is known of a slot, so that what is held out is a fair sample.
+        held_out = self._generator.random(count) < self._options.held_out
+        kinds = np.bincount(self._kinds, minlength=4)
+        feasible = int(kinds[LONE_SELLER] + kinds[DEFINED])
+        self._calls += 1
+        self._kinds_seen += kinds
+        self._window += (count, feasible)
+        self._pace.saw(count, feasible)
+        if self._student is None:
+            self._not_ready += feasible
+            self._begin(slots)
+        else:
+            self._student.answer(self._features, self._kinds, scores, self._doubt)
+            self._hold_out(held_out, slots, scores)
+            if feasible:
+                self._propose(slots)
+        if self._calls % self._options.join_every == 0:
+            self._join()
+        return FairnessScores(*scores)
+
+    def _question(self, slots: SlotBatch, m: int, delivered: Floats | None = None) -> Question:
+        slot = SlotBatch(*(array[m : m + 1].copy() for array in slots))
+        kind = int(self._kinds[m])
+        return Question(slot, self._features[m].copy(), kind, self._calls, delivered)
+
+    def _ask(self, question: Question) -> bool:
+        """Put `question` into the queue unless the teacher has answered the like of it."""
+        key = question.features.tobytes()
+        if key in self._known:
+            return False
+        self._known.add(key)
+        self._queue.append(question)
+        self._pace.asked += 1
+        return True
+
+    def _begin(self, slots: SlotBatch) -> None:
+        """Ask about slots drawn at random, until there are enough to learn from."""
+        wanted = self._options.ready - self._progress.labels - self._under_way - len(self._queue)
+        wanted = min(wanted, self._pace.room())
+        if wanted > 0:
+            drawn = self._generator.random(len(self._kinds)) < FIRST_SHARE
+            for m in np.flatnonzero(drawn & (self._kinds >= LONE_SELLER)):
+                if self._ask(self._question(slots, int(m))):
+                    wanted -= 1
+                    if not wanted:
+                        return
+
+    def _hold_out(self, drawn: np.ndarray, slots: SlotBatch, scores: Floats) -> None:
+        for m in np.flatnonzero(drawn & (self._kinds >= LONE_SELLER)):
+            if self._pace.room() > 0:
+                self._ask(self._question(slots, int(m), scores[:, m].copy()))
+
+    def _propose(self, slots: SlotBatch) -> None:
+        """Remember candidates for the next join: slots in doubt and slots at random, in turn."""
+        most = math.ceil(self._options.ask_share * len(self._kinds))
+        if self._calls % 2:
+            for m in np.argsort(-self._doubt, kind="stable")[:most]:
+                if self._doubt[m] >= 0:
+                    self._doubtful.append((float(self._doubt[m]), self._question(slots, int(m))))
+        else:
+            feasible = np.flatnonzero(self._kinds >= LONE_SELLER)
+            for m in self._generator.permutation(feasible)[:most]:
+                self._drawn.append(self._question(slots, int(m)))
+
+    def _join(self) -> None:
+        """Take what the teacher's thread has done, and give it the next slots."""
+        self._take()
+        if self._student is not None:
+            self._choose()
+        self._under_way = sum(question.delivered is None for question in self._queue)
+        self._job = self._thread.submit(self._school.work, self._queue, int(self._window[0]))
+        self._queue = []
+        self._window[:] = 0
+
+    def _take(self) -> None:
+        if self._job is None:
+            return
+        job, self._job = self._job, None
+        self._progress = job.result()
+        self._under_way = 0
+        if self._progress.knowledge is not None:
+            self._student = Student(self._progress.knowledge)
+
+    def _choose(self) -> None:
+        """Queue the candidates that the pace allows, one in doubt and one at random in turn."""
+        options = self._options
+        share = options.ask_share if self._progress.too_far_off else options.work_share
+        self._credit += (share - options.held_out) * float(self._window[1])
+        self._doubtful.sort(key=lambda candidate: -candidate[0])
+        order = self._generator.permutation(len(self._drawn))
+        sources = [
+            iter([question for _, question in self._doubtful]),
+            iter([self._drawn[index] for index in order]),
+        ]
+        wanted = min(int(self._credit), self._pace.room())
+        turn = self._calls // options.join_every
+        while wanted > 0 and sources:
+            source = sources[turn % len(sources)]
+            turn += 1
+            question = next(source, None)
+            if question is None:
+                sources.remove(source)
+            elif self._ask(question):
+                wanted -= 1
+                self._credit -= 1.0
+        self._credit = min(self._credit, 1.0)  # what was not asked for then is not asked for later
+        self._doubtful, self._drawn = [], []
+
+    def usage(self) -> CriticUsage:
+        """Return what student and teacher did, as of the last join."""
+        kinds = self._kinds_seen
+        abstained = {NOT_READY: self._not_ready, NO_SENSE: int(kinds[NONSENSE])}
+        return dataclasses.replace(
+            merged([self._progress.usage]),
+            slots=int(kinds.sum()),
+            undefined=int(kinds[UNDEFINED]),
+            skipped=0,
+            scored=0,
+            student=int(kinds[LONE_SELLER] + kinds[DEFINED]) - self._not_ready,
+            fallback=0,
+            abstained={reason: count for reason, count in abstained.items() if count},
+            held_out=self._told(),
+        )
+
+    def _told(self) -> HeldOut:
+        slots, bound = self._progress.held_out, self._options.error_bound
+        error, low, high = self._school.errors.estimate(0, slots)
+        return HeldOut(
+            slots=slots,
+            error=error,
+            low=low,
+            high=high,
+            bound=bound,
+            within=high <= bound if high is not None and slots >= LEAST else None,
+            asked=self._pace.asked,
+        )
+
+    def close(self, finished: bool) -> None:
+        """End the work; of a run that came to its end, slots held out last are asked about, too."""
+        try:
+            if finished:
+                self._take()
+                held_out = [question for question in self._queue if question.delivered is not None]
+                if held_out:
+                    self._job = self._thread.submit(self._school.work, held_out, 0)
+                    self._take()
+        finally:
+            self._thread.shutdown(wait=finished, cancel_futures=True)
+            self._school.teacher.close(finished)
+        self._progress = self._progress._replace(usage=self._school.teacher.usage())

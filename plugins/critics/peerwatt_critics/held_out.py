@@ -1,0 +1,69 @@
+"""How far a student was off, on slots that it never learned from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+LEAST = 20
+"""Held-out slots below which nothing is concluded."""
+WINDOW = 40
+"""Latest held-out slots by which a run judges its student: policies drift, and so do slots."""
+RESAMPLES = 1000
+
+
+class Estimate(NamedTuple):
+    """Mean absolute error with its 95 % interval; None where there is too little to tell."""
+
+    error: float | None
+    low: float | None
+    high: float | None
+
+
+class HeldOutErrors:
+    """Errors of delivered scores, in the order in which they were delivered.
+
+    The interval is SciPy's percentile bootstrap. It draws calls, not slots: the communities that
+    are played side by side resemble each other.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._calls: list[int] = []
+        self._sums: list[float] = []
+        self._counts: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._counts)  # which is appended to last
+
+    def add(self, call: int, delivered: np.ndarray, right: np.ndarray) -> None:
+        """Take in one slot: the scores that were delivered in `call`, and the teacher's, [4]."""
+        errors = np.abs(delivered - right)
+        errors = errors[~np.isnan(errors)]
+        if len(errors):  # a teacher that abstains tells nothing of the student
+            self._calls.append(call)
+            self._sums.append(float(errors.sum()))
+            self._counts.append(len(errors))
+
+    def estimate(self, start: int = 0, stop: int | None = None) -> Estimate:
+        """Return the mean over scores of the slots from `start` to `stop`, as of a list."""
+        chosen = slice(max(0, start), stop)
+        if not self._calls[chosen]:
+            return Estimate(None, None, None)
+        _, cluster = np.unique(self._calls[chosen], return_inverse=True)
+        sums = np.bincount(cluster, self._sums[chosen])
+        counts = np.bincount(cluster, self._counts[chosen])
+        error = float(sums.sum() / counts.sum())
+        if len(sums) < 2:
+            return Estimate(error, None, None)
+        interval = stats.bootstrap(
+            (sums, counts),
+            lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis),
+            paired=True,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(self._seed),
+        ).confidence_interval
+        return Estimate(error, float(interval.low), float(interval.high))

@@ -1,0 +1,407 @@
+"""litellm, kept to one request at a time, to one address, and to what it is good at."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from asking import KEY, ask, critic, needs_litellm
+from fake_server import (
+    FakeServer,
+    bomb,
+    broken_off,
+    dropped,
+    empty_choices,
+    error,
+    huge,
+    redirect,
+    replies,
+)
+
+from peerwatt.errors import PeerWattError
+from peerwatt_critics import llm
+from peerwatt_critics.calls.exchange import Request, TransportError
+from peerwatt_critics.llm import PROVIDERS, LitellmTransport, LlmCritic
+from peerwatt_critics.openai_http import HttpTransport, OpenaiHttpCritic
+
+OPENAI_LIKE = sorted(set(PROVIDERS) - {"anthropic", "gemini", "ollama", "ollama_chat"})
+OTHERS = {
+    "anthropic": "/v1/messages",
+    "gemini": "/models/fake:generateContent",
+    "ollama": "/api/generate",
+    "ollama_chat": "/api/chat",
+}
+QUESTION = Request(
+    ({"role": "system", "content": "Be fair."}, {"role": "user", "content": '{"a": "temperature"}'}),
+    {
+        "type": "object",
+        "properties": {"ftg": {"type": "integer"}},
+        "required": ["ftg"],
+        "additionalProperties": False,
+    },
+    80,
+)
+
+
+def fixed(seen):
+    return '{"ftg": 7}'
+
+
+def complete(transport, question=QUESTION):
+    """The reply to one request, or the error; the transport is closed."""
+
+    async def once():
+        try:
+            return await transport.complete(question)
+        except TransportError as failure:
+            return failure
+        finally:
+            await transport.close()
+
+    return asyncio.run(once())
+
+
+def transport(provider, server, **options):
+    base = server.url if provider in OPENAI_LIKE else server.origin
+    options = {"model": f"{provider}/fake", "api_base": base} | options
+    return LitellmTransport(LlmCritic(**options), lambda text: text)
+
+
+def outcome(reply):
+    return reply.reason if isinstance(reply, TransportError) else reply.text
+
+
+@needs_litellm
+class TestProviders:
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    def test_sends_one_request_to_the_address(self, provider, monkeypatch):
+        monkeypatch.setenv("FAKE_KEY", KEY)
+        with FakeServer(answer=fixed) as server:
+            reply = complete(transport(provider, server, api_key_env="FAKE_KEY"))
+        (seen,) = server.seen
+        assert seen.path == OTHERS.get(provider, "/v1/chat/completions")
+        assert [name for name, value in seen.headers.items() if KEY in value] in (
+            ["authorization"],
+            ["x-api-key"],
+            ["x-goog-api-key"],
+        )
+        assert (reply.text, reply.finish) == ('{"ftg": 7}', "stop")
+        assert reply.model.split("/")[-1] == "fake"
+        assert (reply.prompt_tokens, reply.completion_tokens) == (100, 20)
+
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    def test_without_a_key_none_is_sent(self, provider, monkeypatch):
+        for usual in PROVIDERS.values():
+            if usual.key:
+                monkeypatch.setenv(usual.key, KEY)
+        with FakeServer(answer=fixed) as server:
+            assert outcome(complete(transport(provider, server))) == '{"ftg": 7}'
+        assert not {"authorization", "x-api-key", "x-goog-api-key"} & set(server.seen[0].headers)
+
+    @pytest.mark.parametrize("provider", ["openai", "mistral", *OTHERS])
+    @pytest.mark.parametrize(
+        "fault, expected",
+        {
+            "hidden retries": (dropped, "connection"),
+            "reset": (broken_off, "connection"),
+            "10 MB": (huge, "too-large"),
+            "bomb": (bomb, "too-large"),
+            "500": (error(500), "http-500"),
+            "429": (error(429), "http-429"),
+            "401": (error(401), "http-401"),
+            "no choice": (empty_choices, "no-choice"),
+            "other model": (replies(model="cheaper"), "other-model"),
+        }.items(),
+        ids=lambda value: value if isinstance(value, str) else None,
+    )
+    def test_fails_at_once(self, provider, fault, expected):
+        if provider.startswith("ollama") and expected == "no-choice":
+            pytest.skip("ollama's protocol knows no choices")
+        with FakeServer([fault], answer=fixed) as server:
+            assert outcome(complete(transport(provider, server))) == expected
+        assert len(server.seen) == 1
+
+    @pytest.mark.parametrize("provider", ["openai", "mistral", *OTHERS])
+    @pytest.mark.parametrize("status", [301, 307])
+    def test_does_not_follow_a_redirect(self, provider, status):
+        with FakeServer(answer=fixed) as other:
+            with FakeServer([redirect(other.url, status)], answer=fixed) as server:
+                assert outcome(complete(transport(provider, server))) == "redirect"
+        assert other.seen == []
+        assert len(server.seen) == 1
+
+    @pytest.mark.parametrize("provider", ["openai", *OTHERS])
+    def test_tells_that_a_reply_was_cut_short(self, provider):
+        with FakeServer([replies(finish="length")], answer=fixed) as server:
+            assert complete(transport(provider, server)).finish == "length"
+
+    @pytest.mark.parametrize("provider, finish", [("anthropic", "refusal"), ("gemini", "SAFETY")])
+    def test_tells_that_a_model_declined(self, provider, finish):
+        with FakeServer([replies(finish=finish)], answer=fixed) as server:
+            assert complete(transport(provider, server)).refusal
+
+    @pytest.mark.parametrize("provider", OTHERS)
+    def test_scores_as_the_rule_does(self, provider, tmp_path):
+        with FakeServer() as server:
+            asked = ask(
+                critic("llm", server.origin, model=f"{provider}/fake", rationale=True), tmp_path
+            )
+        assert asked.scored == [True] * 3
+        assert asked.usage.calls == len(server.seen) == 3
+
+    def test_usage_that_is_not_told_is_not_made_up(self):
+        def silent(exchange):
+            body = exchange.completion('{"ftg": 7}')
+            del body["prompt_eval_count"], body["eval_count"]
+            exchange.send(200, body)
+
+        with FakeServer([silent]) as server:
+            reply = complete(transport("ollama_chat", server))
+        assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ('{"ftg": 7}', None, None)
+
+    def test_a_client_that_goes_its_own_way_reaches_nobody(self, monkeypatch):
+        """litellm's client for cohere ignores what it is told to send with."""
+        monkeypatch.setitem(PROVIDERS, "cohere", llm.Provider())
+        with FakeServer(answer=fixed) as server:
+            failure = complete(transport("cohere", server))
+        assert (failure.reason, failure.fatal) == ("unguarded", True)
+        assert "use --critic openai-http" in str(failure)
+        assert server.seen == []
+
+
+@needs_litellm
+class TestOptions:
+    def test_says_what_openai_http_says(self):
+        options = {"temperature": 0.25, "model_seed": 3}
+        with FakeServer(answer=fixed) as server:
+            complete(transport("openai", server, **options))
+            critic = OpenaiHttpCritic(model="fake", api_base=server.url, **options)
+            complete(HttpTransport(critic, lambda text: text))
+        first, second = server.seen
+        assert first.json == second.json
+        assert first.json["response_format"]["json_schema"]["schema"] == QUESTION.schema
+        assert first.json["response_format"]["json_schema"]["strict"] is True
+
+    @pytest.mark.parametrize("wanted", ["json-object", "none"])
+    def test_a_weaker_format_is_sent(self, wanted):
+        with FakeServer(answer=fixed) as server:
+            complete(transport("openai", server, response_format=wanted))
+            critic = OpenaiHttpCritic(model="fake", api_base=server.url, response_format=wanted)
+            complete(HttpTransport(critic, lambda text: text))
+        for seen in server.seen:
+            expected = {"type": "json_object"} if wanted == "json-object" else None
+            assert seen.json.get("response_format") == expected
+
+    @pytest.mark.parametrize(
+        "model, dropped",
+        [
+            ("openai/fake", ()),
+            ("openai/o3-mini", ("temperature",)),
+            ("anthropic/fake", ("model_seed",)),
+            ("mistral/fake", ()),
+            ("gemini/fake", ()),
+            ("ollama/fake", ()),
+        ],
+    )
+    def test_what_a_model_does_not_take_is_left_out_and_told(self, model, dropped):
+        with FakeServer(answer=fixed) as server:
+            sending = transport(model.split("/")[0], server, model=model, model_seed=3)
+            assert outcome(complete(sending)) == '{"ftg": 7}'
+        assert sending.dropped == dropped
+
+    def test_the_prices_of_a_provider_hold_at_its_own_address_only(self):
+        def prices(**options):
+            return LitellmTransport(LlmCritic(**options), lambda text: text).prices()
+
+        known = prices(model="openai/gpt-4o-mini")
+        assert 0 < known.prompt < known.completion < 1e-4
+        assert prices(model="anthropic/claude-sonnet-4-5").prompt > 0
+        assert prices(model="openai/gpt-4o-mini", api_base="http://127.0.0.1:1/v1") is None
+        assert prices(model="openai/no-such-model") is None
+        assert prices(model="ollama/llama2") is None  # listed with a price of 0
+
+    def test_records_the_address_that_it_uses(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere.example/v1")
+        monkeypatch.setenv("OPENAI_API_BASE", "http://elsewhere.example/v1")
+        sending = LitellmTransport(LlmCritic(model="openai/gpt-4o-mini"), lambda text: text)
+        assert sending.identity == {
+            "client": "llm",
+            "api_base": "https://api.openai.com/v1",
+            "model": "openai/gpt-4o-mini",
+        }
+
+    @pytest.mark.parametrize(
+        "model, words",
+        [
+            ("gpt-4o", "names no provider"),
+            ("bedrock/x", "names no provider"),
+            ("openai/", "names no provider"),
+            ("hosted_vllm/x", "has no usual address; name the server's"),
+            ("", "critic.model is empty"),
+        ],
+    )
+    def test_what_cannot_be_asked_is_refused(self, model, words, tmp_path):
+        with pytest.raises(PeerWattError, match=words):
+            ask(LlmCritic(model=model), tmp_path)
+
+
+def test_openai_itself_gets_its_own_words(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    sending = HttpTransport(OpenaiHttpCritic(model="gpt-5-mini"), lambda text: text)
+    sent = []
+
+    async def send(request):
+        sent.append(request)
+        return {"model": "gpt-5-mini-2026-01-01", "choices": [{"message": {"content": "{}"}}]}
+
+    monkeypatch.setattr(sending._guard, "send", send)
+    reply = complete(sending)
+    (request,) = sent
+    assert str(request.url) == "https://api.openai.com/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    body = json.loads(request.content)
+    assert body["max_completion_tokens"] == 80
+    assert "max_tokens" not in body
+    assert (reply.text, reply.model) == ("{}", "gpt-5-mini-2026-01-01")
+
+
+class TestMissing:
+    def test_httpx(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "httpx", None)
+        monkeypatch.delitem(sys.modules, "peerwatt_critics.calls.guard", raising=False)
+        with pytest.raises(PeerWattError, match=r"needs httpx.* pip install 'peerwatt\[http\]'\.$"):
+            ask(OpenaiHttpCritic(model="x"), tmp_path)
+
+    def test_litellm(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "litellm", None)
+        with pytest.raises(PeerWattError, match=r"needs litellm.* pip install 'peerwatt\[llm\]'\.$"):
+            ask(LlmCritic(model="openai/x"), tmp_path)
+
+
+def python(script, *arguments, **run):
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, **run
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["plugins", "list"]])
+def test_no_client_is_loaded_before_it_is_used(command):
+    script = """
+import sys
+import peerwatt
+if sys.argv[1:]:
+    from peerwatt.cli.main import main
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+loaded = {"litellm", "httpx", "openai", "aiohttp"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    done = python(script, *command)
+    assert done.returncode == 0, done.stderr
+
+
+HOSTILE = """
+import json, sys
+contacts = []
+
+def note(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        contacts.append(["connect", *arguments[1][:2]])
+    elif event.startswith("socket.get") and event.endswith("info"):
+        contacts.append(["look up", arguments[0], arguments[1]])
+    elif event.startswith("socket.gethostby"):
+        contacts.append(["look up", arguments[0], None])
+    elif event in ("subprocess.Popen", "os.system"):
+        contacts.append([event, str(arguments[0]), None])
+
+sys.addaudithook(note)
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from asking import ask, critic
+
+origin, results = sys.argv[2:]
+for number, model in enumerate(json.loads(sys.stdin.read())):
+    client, _, name = model.partition(":")
+    base = origin + ("/v1" if name in ("fake", "openai/fake") else "")
+    folder = Path(f"run-{number}")
+    folder.mkdir()
+    asking = critic(client, base, model=name, api_key_env="FAKE_KEY", timeout=1.0, concurrency=2)
+    asked = ask(asking, folder, count=4)
+    print(asked.scored.count(True), asked.usage.calls, file=open(results, "a"))
+print(json.dumps(contacts), file=open(results, "a"))
+"""
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        ["openai-http:fake"],
+        pytest.param(
+            ["llm:openai/fake", "llm:ollama/fake", "llm:anthropic/fake"], marks=needs_litellm
+        ),
+    ],
+    ids=["openai-http", "llm"],
+)
+def test_nothing_else_is_contacted_whatever_the_environment_says(models, tmp_path):
+    faults = [None, dropped, error(500), None, huge]
+    with FakeServer() as other, FakeServer(lambda number: faults[number % 5]) as server:
+        elsewhere = {
+            name: other.url
+            for name in (
+                "OPENAI_BASE_URL OPENAI_API_BASE ANTHROPIC_BASE_URL ANTHROPIC_API_BASE "
+                "OLLAMA_API_BASE OLLAMA_HOST LITELLM_MODEL_COST_MAP_URL LITELLM_PROXY_API_BASE "
+                "HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy"
+            ).split()
+        }
+        planted = "planted-key-0123456789"
+        (tmp_path / ".env").write_text(
+            f"OPENAI_API_KEY={planted}\nOPENAI_BASE_URL={other.url}\nLITELLM_LOG=DEBUG\n"
+            f"ANTHROPIC_API_KEY={planted}\nHTTP_PROXY={other.url}\nFAKE_KEY={planted}\n"
+        )
+        done = python(
+            HOSTILE,
+            str(Path(__file__).parent),
+            server.origin,
+            "results.txt",
+            input=json.dumps(models),
+            cwd=tmp_path,
+            env=os.environ
+            | elsewhere
+            | {
+                "FAKE_KEY": KEY,
+                "LITELLM_LOG": "DEBUG",
+                "OPENAI_LOG": "debug",
+                "OPENAI_API_KEY": planted,
+                "OPENAI_ADMIN_KEY": planted,
+                "ANTHROPIC_AUTH_TOKEN": planted,
+                "OPENAI_ORG_ID": "my-organisation",
+                "OPENAI_CUSTOM_HEADERS": f"Authorization: Bearer {planted}\nX-Extra: {planted}",
+                "LITELLM_ROUTE_ALL_CHAT_OPENAI_TO_RESPONSES": "true",
+            },
+        )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+    *counts, contacts = (tmp_path / "results.txt").read_text().splitlines()
+    assert other.seen == []
+    contacts = {tuple(contact) for contact in json.loads(contacts)}
+    assert contacts <= {
+        ("connect", "127.0.0.1", server.port),
+        ("look up", "127.0.0.1", server.port),
+    }
+    assert sum(int(line.split()[1]) for line in counts) == len(server.seen)
+    assert all(int(line.split()[0]) >= 2 for line in counts)
+    for seen in server.seen:
+        said = json.dumps(dict(seen.headers)) + seen.body.decode()
+        assert planted not in said
+        assert "my-organisation" not in said
+        assert said.count(json.dumps(KEY)[1:-1]) == 1
+
+
+def test_the_tests_of_litellm_run_where_it_matters():
+    assert find_spec("litellm") is not None or "CI" not in os.environ

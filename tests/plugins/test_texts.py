@@ -1,0 +1,144 @@
+"""Plugins and their options as one text, and options of every type on all their ways."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from peerwatt.cli.options import Basics, parse, run_config
+from peerwatt.errors import PeerWattError
+from peerwatt.plugins import loader
+from peerwatt.plugins.loader import Registered
+from peerwatt.plugins.specs import CriticSpec
+from peerwatt.plugins.texts import from_text, parse_text
+from peerwatt.runs.config import RunConfig, command_of, resolve
+
+
+@dataclass(frozen=True)
+class Typed:
+    model: str = ""
+    level: Literal["low", "high"] = "low"
+    limit: int | None = None
+    warmth: float | None = 0.0
+    members: tuple[str, ...] = ("rule",)
+    strict: bool = True
+    key_env: str = field(default="", metadata={"operational": True})
+
+    def score(self, slots):
+        raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def typed(monkeypatch):
+    spec = CriticSpec(name="typed", factory=f"{__name__}:Typed", summary="x")
+    found = Registered(spec, "acme", "1")
+    monkeypatch.setitem(loader.registry().names["critic"], "typed", found)
+    monkeypatch.setitem(loader.registry().qualified["critic"], "acme:typed", found)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("rule", "rule", {}),
+        ("peerwatt:rule", "peerwatt:rule", {}),
+        ("llm:model=ollama/x:7b,api-base=http://h:1/v1", "llm", None),
+        ("acme:llm:model=a=b", "acme:llm", {"model": "a=b"}),
+        ("file:my_critic.py:mine:weight=1", "file:my_critic.py:mine", {"weight": "1"}),
+        ('e: {"members": ["rule", "llm:model=x,prompt=y"], "on-cap": null}', "e", None),
+        ("llm: model=x,", "llm", {"model": "x"}),
+    ],
+)
+def test_a_text_is_a_name_and_options(text, name, options):
+    expected = {
+        "llm": {"model": "ollama/x:7b", "api_base": "http://h:1/v1"},
+        "e": {"members": ["rule", "llm:model=x,prompt=y"], "on_cap": None},
+    }
+    assert parse_text("critic", text) == (name, expected[name] if options is None else options)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "write NAME or NAME:option=value"),
+        ("rule:", "write NAME or NAME:option=value"),
+        (":model=x", "write NAME or NAME:option=value"),
+        ("llm:model=x,y", "'y' is no option=value; write options that hold commas as JSON"),
+        ("llm:{model: x}", "the options are no JSON object"),
+        ("llm:model=x,model=y", "the option 'model' is told twice"),
+        ("llm:a\x1b[31m", "unknown critic"),
+    ],
+)
+def test_a_malformed_text_is_one_sentence(text, says):
+    with pytest.raises(PeerWattError, match=says) as error:
+        from_text("critic", text)
+    assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("typed", Typed()),
+        ("typed:limit=5,warmth=0.5,level=high", Typed(limit=5, warmth=0.5, level="high")),
+        ("typed:limit=None,warmth=None", Typed(warmth=None)),
+        ("typed:model=None", Typed(model="None")),
+        ("typed:members=random,strict=false", Typed(members=("random",), strict=False)),
+        ('typed:{"members": ["a,b", "c"], "limit": null}', Typed(members=("a,b", "c"))),
+        ("acme:typed:key-env=MY_KEY", Typed(key_env="MY_KEY")),
+    ],
+)
+def test_options_get_their_types(text, expected):
+    plugin, instance = from_text("critic", text)
+    assert plugin.distribution == "acme"
+    assert instance == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("typed:modle=x", "unknown option of critic 'typed' 'modle': did you mean 'model'"),
+        ("typed:level=middle", "option level of critic 'typed': input should be 'low' or 'high'"),
+        ("typed:limit=many", "option limit.* of critic 'typed'"),
+        ("typd", "unknown critic 'typd': did you mean 'typed'"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(text, says):
+    with pytest.raises(PeerWattError, match=says):
+        from_text("critic", text)
+
+
+LINE = (
+    "--task pilot-v1 --algorithm ippo --critic typed --critic.level high --critic.limit 5 "
+    "--critic.warmth None --critic.members random llm:model=x,prompt=y --critic.no-strict "
+    "--critic.key-env MY_KEY"
+)
+
+
+def resolved(line):
+    basics, parsed = parse(Basics, line.split(), "peerwatt run", "")
+    return resolve(run_config(basics, parsed, 0))
+
+
+def test_options_of_every_type_pass_the_command_line_the_record_and_back():
+    run = resolved(LINE)
+    members = ("random", "llm:model=x,prompt=y")
+    assert run.critic == Typed("", "high", 5, None, members, False, "MY_KEY")
+    recorded = json.loads(run.critic_record.model_dump_json())["options"]
+    assert recorded == {
+        "model": "", "level": "high", "limit": 5, "warmth": None, "members": list(members),
+        "strict": False,
+    }  # fmt: skip
+    printed = command_of(run)
+    assert "MY_KEY" not in printed and "key-env" not in printed
+    again = resolved(printed.removeprefix("peerwatt run").replace("--seeds 1 --first-seed 0", ""))
+    assert again.config_hash == run.config_hash
+
+
+def test_operational_options_make_no_other_configuration():
+    def hash_of(**options):
+        options = tuple(options.items())
+        config = RunConfig("pilot-v1", "ippo", critic="typed", critic_options=options)
+        return resolve(config).config_hash
+
+    assert hash_of(key_env="A") == hash_of(key_env="B") == hash_of()
+    assert hash_of(limit=5) != hash_of()
