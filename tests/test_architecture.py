@@ -17,9 +17,9 @@ PLUGINS = {
     "peerwatt_tasks",
     "peerwatt_leaderboard",
 }
-# cli -> {testing -> submissions, criticbench} -> runs -> evaluation -> env -> {market, community,
-# fairness};
-# community counts in the market's units; plugins and errors are leaves that everybody may use.
+# cli -> {testing -> submissions, criticbench} -> runs -> evaluation -> env;
+# env -> {market, community, fairness}; community counts in the market's units; plugins and errors
+# are leaves that everybody may use.
 ALLOWED = {
     "market": set(),
     "community": {"market", "plugins"},  # a card names a registered mechanism

@@ -102,6 +102,7 @@ def context(section: CriticSection) -> dict[str, Any]:
         "id": section.identifier,
         "title": section.board.title,
         "suite": suite,
+        "known": section.board.known,
         "parts": ", ".join(f"{count:,} {part}" for part, count in sorted(suite.parts.items())),
         "repeats": sorted({record.repeats for record in records}),
         "tables": [
@@ -124,7 +125,7 @@ def context(section: CriticSection) -> dict[str, Any]:
                 "panels": [
                     {
                         "look": section.looks[entry.label],
-                        "name": critic_charts.short(entry.label, 26),
+                        "name": critic_charts.short(entry.label, 22),
                         "mark": Markup(mark(section.looks[entry.label].style)),
                         "chart": Markup(
                             critic_charts.against_truth(
@@ -415,7 +416,8 @@ def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
             (name, seconds_of(latency.p50), seconds_of(latency.p95))
             for name, latency in (("cold", operations.cold), ("warm", operations.warm))
         ],
-        "scores": [_score_details(record, key) for key in (POOLED, *SCORES)],
+        "titles": [TITLES[key] for key in (POOLED, *SCORES)],
+        "measures": _by_score(record),
         "parts": [
             (part, interval_text(v.mae), interval_text(v.bias, signed=True), percent(v.coverage))
             for part, v in sorted(record.validity.parts.items())
@@ -459,28 +461,32 @@ def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
     }
 
 
-def _score_details(record: CriticRecord, key: ScoreKey) -> dict[str, Any]:
-    """Return all that is measured of one score, as text."""
-    validity = record.validity.scores[key]
-    reliability = record.reliability.scores[key]
-    calibration = record.calibration.scores[key]
-    return {
-        "title": TITLES[key],
-        "numbers": [
-            interval_text(validity.mae),
-            interval_text(validity.bias, signed=True),
-            percent(validity.coverage),
-            interval_text(validity.spearman, unit="score"),
-            interval_text(validity.kendall, unit="score"),
-            interval_text(validity.kappa, unit="score"),
-            interval_text(reliability.sd),
-            interval_text(reliability.icc, unit="score"),
-            percent(reliability.flips),
-            interval_text(calibration.slope, unit="score"),
-            interval_text(calibration.intercept, unit="score", signed=True),
-            interval_text(calibration.ece),
-        ],
-    }
+def _by_score(record: CriticRecord) -> list[tuple[str, list[str]]]:
+    """Return the measures of each score as text: a title, and the texts of all four and of each."""
+    validity, reliability = record.validity.scores, record.reliability.scores
+    calibration = record.calibration.scores
+    found: tuple[tuple[str, Callable[[ScoreKey], str]], ...] = (
+        ("MAE", lambda key: interval_text(validity[key].mae)),
+        ("Bias", lambda key: interval_text(validity[key].bias, signed=True)),
+        ("Answered", lambda key: percent(validity[key].coverage)),
+        ("Spearman ρ", lambda key: interval_text(validity[key].spearman, unit="score")),
+        ("Kendall τ‑b", lambda key: interval_text(validity[key].kendall, unit="score")),
+        ("Kappa", lambda key: interval_text(validity[key].kappa, unit="score")),
+        ("Distinct scores", lambda key: percent(validity[key].distinct)),
+        ("Distinct closed forms", lambda key: percent(validity[key].distinct_truth)),
+        ("Test-retest SD", lambda key: interval_text(reliability[key].sd)),
+        ("ICC", lambda key: interval_text(reliability[key].icc, unit="score")),
+        ("Flips", lambda key: percent(reliability[key].flips)),
+        ("Other level of 0 to 5 when repeated", lambda key: percent(reliability[key].bin_changes)),
+        ("Calibration slope", lambda key: interval_text(calibration[key].slope, unit="score")),
+        (
+            "Calibration intercept",
+            lambda key: interval_text(calibration[key].intercept, unit="score", signed=True),
+        ),
+        ("Calibration error (ECE)", lambda key: interval_text(calibration[key].ece)),
+    )
+    keys: tuple[ScoreKey, ...] = ("pooled", *SCORES)
+    return [(title, [text(key) for key in keys]) for title, text in found]
 
 
 def _series_details(record: CriticRecord) -> list[tuple[str, str, int, int, int]]:

@@ -23,12 +23,10 @@ def usage_of(results: Sequence[RunResult]) -> dict[str, Any] | None:
     reasons: Counter[str] = Counter()
     for usage in usages:
         reasons.update(usage.abstained)
-    if not calls:
-        dollars = "none, for nothing was called"
-    elif None in costs:
-        dollars = "unknown: the price of the model is not known"
+    if None in costs:
+        dollars = "at an unknown price"
     else:
-        dollars = f"${sum(cost for cost in costs if cost is not None):,.2f}"
+        dollars = f"for ${sum(cost for cost in costs if cost is not None):,.2f}"
     return {
         "runs": len(usages),
         "slots": slots,

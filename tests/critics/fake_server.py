@@ -354,7 +354,7 @@ def empty_choices(exchange: Exchange) -> None:
 
 def huge(exchange: Exchange) -> None:
     """Reply with 10 MB of text."""
-    exchange.send(200, exchange.completion("x" * 10_000_000))
+    exchange.send(200, exchange.completion(json.dumps("x" * 10_000_000)))
 
 
 @functools.cache

@@ -2,8 +2,7 @@
 
 import csv
 import json
-import subprocess
-import sys
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +12,11 @@ from fake_server import FakeServer
 from peerwatt.community import load_card
 from peerwatt.env import VectorMarket
 from peerwatt.env.records import slot_batch
-from peerwatt.fairness import SlotBatch, feasible
+from peerwatt.fairness import Shaping, SlotBatch, feasible
 from peerwatt.fairness.session import Presentation
+from peerwatt.plugins.loader import FILES, registry
+from peerwatt.runs.config import RunConfig, resolve
+from peerwatt.runs.execute import execute
 from peerwatt_critics.prompting import load_prompt, prompt_names
 
 HOURS = 3 * 7 * 24
@@ -164,33 +166,55 @@ def test_prompts_of_a_hostile_task_are_those_of_its_harmless_twin(name, tmp_path
     assert "gnore" not in str(requests[HOSTILE])
 
 
-def run(folder, names, server):
-    """Train through the command line; return the bytes of all requests, in their order."""
-    folder = folder / names.module
-    folder.mkdir()
-    card = write_task(folder, names)
-    plugin = folder / f"{names.module}.py"
-    plugin.write_text(PLUGIN % {"name": names.plugin, "summary": names.summary})
-    words = [
-        *("run", "--plugin", plugin, "--task", card, "--algorithm", names.plugin),
-        *("--mechanism", names.plugin, "--critic", "openai-http", "--critic.model", "fake"),
-        *("--critic.api-base", server.url, "--critic.concurrency", "1", "--critic.cache", "none"),
-        *("--critic.slots-per-call", "2", "--shaping.warm", "0", "--budget", "200"),
-        *("--seeds", "1", "--validations", "1", "--results", folder / "results"),
-    ]
-    script = "from peerwatt.cli.main import main; main()"
-    server.seen.clear()
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", script, *map(str, words)], capture_output=True, text=True
+@pytest.fixture
+def load_plugins(monkeypatch):
+    """Loads plugins that are single files, until the end of the test."""
+
+    def load(files):
+        monkeypatch.setenv(FILES, os.pathsep.join(map(str, files)))
+        registry.cache_clear()
+
+    yield load
+    monkeypatch.undo()
+    registry.cache_clear()
+
+
+def requests_of_a_run(folder, names, server):
+    """Train on a task of `names` with plugins of `names`; return all requests, in their order."""
+    options = {
+        "model": "fake",
+        "api_base": server.url,
+        "concurrency": 1,
+        "slots_per_call": 2,
+        "cache": "none",
+    }
+    config = RunConfig(
+        task=str(write_task(folder, names)),
+        algorithm=names.plugin,
+        mechanism=names.plugin,
+        critic="openai-http",
+        critic_options=tuple(options.items()),
+        shaping=Shaping(warm=0.0),
+        budget=200,
+        validations=1,
     )
-    assert done.returncode == 0, done.stderr
+    server.seen.clear()
+    record = execute(resolve(config), folder / "results") / "result.json"
+    assert names.plugin in record.read_text() and names.task in record.read_text()
     return [(seen.method, seen.path, seen.headers, seen.body) for seen in server.seen]
 
 
-def test_a_hostile_run_sends_the_bytes_of_its_harmless_twin(tmp_path):
+def test_a_hostile_run_sends_the_bytes_of_its_harmless_twin(tmp_path, load_plugins):
+    plugins = {}
+    for names in (HARMLESS, HOSTILE):
+        plugins[names] = tmp_path / names.module / f"{names.module}.py"
+        plugins[names].parent.mkdir()
+        code = PLUGIN % {"name": names.plugin, "summary": names.summary}
+        plugins[names].write_text(code)
+    load_plugins(plugins.values())
     with FakeServer() as server:
-        harmless, hostile = (run(tmp_path, names, server) for names in (HARMLESS, HOSTILE))
+        harmless, hostile = (
+            requests_of_a_run(file.parent, names, server) for names, file in plugins.items()
+        )
     assert len(harmless) > 5
     assert harmless == hostile
-    record = next((tmp_path / HOSTILE.module).rglob("result.json")).read_text()
-    assert HOSTILE.plugin in record and HOSTILE.task in record

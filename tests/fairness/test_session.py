@@ -59,9 +59,9 @@ def test_a_critic_without_memory_is_used_as_it_is():
 
 
 def test_what_is_no_critic_is_refused():
-    with pytest.raises(PeerWattError, match="'object' has neither `score` nor `open`"):
-        with opened(object(), session()):
-            pass
+    says = "'object' has neither `score` nor `open`"
+    with pytest.raises(PeerWattError, match=says), opened(object(), session()):
+        pass
 
 
 def test_children_have_generators_and_paths_of_their_own():

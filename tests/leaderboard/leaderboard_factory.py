@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from peerwatt.fairness.session import CriticUsage
 from peerwatt.runs.result import (
     CurvePoint,
     Environment,
@@ -43,6 +44,7 @@ def make_result(
     command: str = "peerwatt run",
     git_dirty: bool | None = False,
     agent_steps: int | None = None,
+    critic_usage: CriticUsage | None = None,
 ) -> RunResult:
     """Return a valid result; two episodes of two households unless told otherwise."""
     grid_cost = [10.0, 20.0] if grid_cost is None else grid_cost
@@ -113,6 +115,7 @@ def make_result(
             git_dirty=git_dirty,
         ),
         command=command,
+        critic_usage=critic_usage,
         created_utc="2025-11-22T12:00:00Z",
     )
 

@@ -23,6 +23,7 @@ from peerwatt.runs.store import read_result, run_folder
 
 PLUGIN = Path(__file__).parent / "asking.py"
 SMALL = (("num_envs", 4), ("rollout_slots", 24), ("hidden", (8,)))
+SLOW = pytest.mark.slow
 BUDGET = 8 * 4 * 24 * 4
 
 
@@ -61,7 +62,7 @@ def beside(folder):
 def test_a_critic_gets_a_session_and_its_account_is_recorded(tmp_path):
     run = run_of(seed=3)
     folder = execute(run, tmp_path)
-    head, session, *answers, closed = lines_of(folder / "critic.jsonl")
+    head, session, *_, closed = lines_of(folder / "critic.jsonl")
     assert head["critic"] == run.critic_record.model_dump(mode="json")
     assert (head["seed"], head["config_hash"]) == (3, run.config_hash)
     assert session["run"] == f"{run.config_hash}-3"
@@ -277,12 +278,13 @@ def let_go(file):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
-    "how", ["ctrl-c", "kill the worker", pytest.param("kill both", marks=pytest.mark.slow)]
+    "how",
+    ["kill both", *(pytest.param(w, marks=SLOW) for w in ("SIGINT", "SIGTERM", "kill the worker"))],
 )
 def test_answers_of_an_interrupted_run_are_kept(training, tmp_path, how):
     worker = worker_of(tmp_path)
-    if how == "ctrl-c":
-        training.send_signal(signal.SIGINT)
+    if how in ("SIGINT", "SIGTERM"):
+        training.send_signal(signal.Signals[how])
         assert training.wait(timeout=15) == 130
     else:
         os.kill(worker, signal.SIGKILL)
@@ -295,7 +297,7 @@ def test_answers_of_an_interrupted_run_are_kept(training, tmp_path, how):
     assert recording.left() > 0
     lines = [json.loads(line) for line in left.read_text().splitlines() if line.endswith("}")]
     ended = [line for line in lines if line["kind"] == "closed"]
-    assert [line["finished"] for line in ended] == ([False] if how == "ctrl-c" else [])
+    assert [line["finished"] for line in ended] == ([False] if how.startswith("SIG") else [])
     content = left.read_bytes()
     # The same run again, made short from here: it begins anew, and what was left is set aside.
     run = run_of()

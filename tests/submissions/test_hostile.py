@@ -584,6 +584,61 @@ def pickle_as_policy(w):
     w.seal()
 
 
+# --- what a critic says of itself --------------------------------------------------------------
+
+
+def accounts(w, **usage):
+    """Add an account of the critic to the first result, consistent but for `usage`."""
+    honest = {"slots": 10, "undefined": 4, "scored": 6}
+    w.edit(w.result(), lambda r: r.update(critic_usage=honest | usage))
+    w.seal()
+
+
+for words, usage in {
+    "critic_usage.slots: 10 is not the sum of its parts, 11": {"scored": 7},
+    "critic_usage.slots: 1000 is more than the": {"slots": 1000, "scored": 996},
+    "critic_usage.retries: 2 is more than the 1 calls": {"calls": 1, "retries": 2},
+    "critic_usage.held_out.error: 0.5 is not in its interval": {
+        "held_out": {
+            "slots": 9, "error": 0.5, "low": 0.1, "high": 0.2, "bound": 0.2, "within": True,
+            "asked": 9,
+        }
+    },
+    "critic_usage.calls: ": {"calls": -1},
+    "critic_usage.dollars: ": {"dollars": 1e13},
+    "critic_usage.cost: ": {"cost": 1},
+    "critic_usage.latencies: ": {"latencies": [0.1] * 201},
+    "critic_usage.abstained: ": {"abstained": {f"reason {n}": 0 for n in range(65)}},
+    "critic_usage.abstained.": {"abstained": {"x" * 201: 0}},
+    "critic_usage.models: ": {"models": ["m"] * 65},
+    "critic_usage.transcript: ": {"transcript": "../../etc/passwd"},
+    "holds the control character U+001B": {"models": ["\x1b[2J"]},
+    "disclosure.llm_in_training: is false, but the critic 'none' asked a model": {"calls": 1},
+}.items():  # fmt: skip
+    case(words, f"account of {'_'.join(usage)}, {words[:40]}")(
+        lambda w, usage=usage: accounts(w, **usage)
+    )
+
+
+@case("algorithm.contents: only a critic names files that it read")
+def an_algorithm_that_reads(w):
+    w.edit_all(lambda c: c["algorithm"].update(contents={"prompt": "0" * 64}))
+    w.seal()
+
+
+@case("critic.contents: 'none' reads no files")
+def contents_of_a_critic_without_files(w):
+    """Would make one configuration pass for several."""
+    w.edit_all(lambda c: c["critic"].update(contents={"prompt": "0" * 64}))
+    w.seal()
+
+
+@case("critic.contents")
+def contents_of_many_files(w):
+    w.edit_all(lambda c: c["critic"].update(contents={f"a{n}": "0" * 64 for n in range(65)}))
+    w.seal()
+
+
 def a_stranger_s_algorithm(w):
     w.edit_all(lambda c: c["algorithm"].update(distribution="mallory", version="1.0"))
     w.edit_all(lambda c: c["mechanism"].update(name="x"))

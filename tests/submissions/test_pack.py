@@ -123,3 +123,19 @@ def test_an_empty_secret_is_none(folder, submit, tmp_path):
 def test_folders_without_runs(submit, tmp_path):
     code, _, err = submit("pack", tmp_path, "--out", tmp_path / "results", *WHO)
     assert code == 2 and "holds no finished runs" in err
+
+
+def test_what_a_model_was_asked_is_disclosed_and_its_transcript_left_at_home(
+    folder, submit, tmp_path
+):
+    account = {"slots": 10, "scored": 10, "calls": 3, "transcript": "0" * 64}
+    edit(folder, lambda r: r.update(critic_usage=account))
+    for seed in folder.glob("seed-*"):
+        (seed / "critic.jsonl").write_text("{}\n")
+    (folder / "seed-000.critic.interrupted-1.jsonl").write_text("{}\n")
+    words = ("pack", folder, "--out", tmp_path / "results", *WHO)
+    code, _, err = submit(*words)
+    assert code == 2 and "'none' asked a model in training: add --llm-in-training" in err
+    assert submit(*words, "--llm-in-training")[0] == 0
+    assert not list((tmp_path / "results").rglob("*critic*"))
+    assert submit("validate", tmp_path / "results")[0] == 0

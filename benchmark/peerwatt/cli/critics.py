@@ -39,7 +39,7 @@ from peerwatt.criticbench.record import (
     Variant,
 )
 from peerwatt.criticbench.subject import examined
-from peerwatt.criticbench.suite import load_suite, suite_names
+from peerwatt.criticbench.suite import load_suite
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.runner import Failure
 from peerwatt.runs.store import check_writable
@@ -89,17 +89,15 @@ def bench(arguments: list[str]) -> None:
         raise PeerWattError(
             "no critic is named: write `peerwatt critics bench --critic rule --critic random`."
         )
-    if options.suite not in suite_names():
-        load_suite(options.suite)  # tells the names
     check_seeds(options.seeds)
+    budget = agent_steps(options.budget)
     trainings = [
-        Training(
-            task, options.algorithm, options.seeds, agent_steps(options.budget), options.workers
-        )
+        Training(task, options.algorithm, options.seeds, budget, options.workers)
         for task in options.influence
     ]
     subjects = [examined(text) for text in dict.fromkeys(options.critic)]
-    check_writable(options.results)
+    for training in trainings:
+        training.check()
     suite = load_suite(options.suite)
     benches = [
         Bench(
@@ -112,6 +110,7 @@ def bench(arguments: list[str]) -> None:
         )
         for subject in subjects
     ]
+    check_writable(options.results)
     done, problems = _measure(benches)
     failures: dict[str, Failure] = {}
     measured = [bench for bench in benches if bench in done]

@@ -14,6 +14,7 @@ from peerwatt.criticbench import measures, reachable
 from peerwatt.criticbench.journal import Journal, total
 from peerwatt.criticbench.phases import (
     BASE,
+    BASES,
     TIMING,
     TWIN,
     Place,
@@ -164,7 +165,7 @@ class Bench:
         return dict(zip(phase.rows, map(tuple, line["scores"]), strict=True))
 
     def _rows(self, journal: Journal) -> list[Row]:
-        base = self._scores(journal, BASE)
+        base = {row: x for name in BASES for row, x in self._scores(journal, name).items()}
         repeats = [self._scores(journal, f"repeat-{n}") for n in range(1, self.repeats)]
         variants = {name: self._scores(journal, name) for name in measures.VARIANTS}
         notes = {

@@ -14,7 +14,7 @@ from peerwatt.criticbench.record import Arm, Estimate, Influence
 from peerwatt.criticbench.subject import Examined
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation.statistics import Interval, bootstrap_difference, bootstrap_iqm
-from peerwatt.plugins.loader import find
+from peerwatt.plugins.loader import find, load_task
 from peerwatt.runs.config import ResolvedRun, RunConfig, resolve
 from peerwatt.runs.execute import finished
 from peerwatt.runs.runner import Failure, run_all
@@ -40,6 +40,19 @@ class Training:
     budget: int = 500_000
     workers: int | None = None
 
+    def check(self) -> None:
+        """Refuse what cannot be trained, before anything is measured.
+
+        Raises:
+            PeerWattError: a name is unknown, or the algorithm does not learn.
+        """
+        load_task(self.task)
+        if not find("algorithm", self.algorithm).spec.trainable:
+            raise PeerWattError(
+                f"--algorithm {self.algorithm}: does not learn, so that no critic can influence "
+                "it; name one that does, such as ippo."
+            )
+
 
 def influence(
     training: Training, subjects: Sequence[Examined], results: Path, *, again: bool = False
@@ -49,13 +62,8 @@ def influence(
     Returns one record per critic, None where a run that it needs has failed, and the failures.
 
     Raises:
-        PeerWattError: bad names, options or results folder, or an algorithm that does not learn.
+        PeerWattError: bad names, options or results folder.
     """
-    if not find("algorithm", training.algorithm).spec.trainable:
-        raise PeerWattError(
-            f"--algorithm {training.algorithm}: does not learn, so that no critic can influence "
-            "it; name one that does, such as ippo."
-        )
     names: dict[Key, str] = {(name, ()): name for name in REFERENCES}
     names |= {(subject.record.name, subject.options): subject.label for subject in subjects}
     configs = {

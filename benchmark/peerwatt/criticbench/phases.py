@@ -29,6 +29,9 @@ BATCH = 16
 TIMED = 20
 """Slots that are timed one by one."""
 TIMING, BASE, TWIN = "timing", "base", "reachable-twin"
+BASES = (BASE, "noted", "rest")
+"""The slots of a suite as they are: those that are put otherwise, too, share no call with others,
+so that each has the same neighbours whenever it is put."""
 ENERGY, PRICE = 1000.0, 100.0
 """From kWh to Wh, and from a currency to its hundredth."""
 
@@ -47,6 +50,8 @@ class Phase:
     presentation: Presentation = field(default_factory=Presentation)
     rows: tuple[int, ...] = ()
     """Places of the slots in the suite, if they are of it."""
+    backwards: bool = False
+    """Whether slots that are scored at once come in reverse order."""
     run: str = ""
     """What names the run, beside the phase."""
 
@@ -66,15 +71,17 @@ def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
         slots = tuple(map(change, slots)) if change else slots
         return Phase(name, slots, how.pop("critic", critic), rows=tuple(rows), **how)
 
-    timed = [row for row in some if np.isfinite(suite.truth[row, 0])][:TIMED]
-    found = [of_suite(TIMING, timed), of_suite(BASE, range(len(suite.slots)))]
+    rest = [row for row in range(len(suite.slots)) if row not in {*some, *suite.noted}]
+    timed = [row for row in rest if np.isfinite(suite.truth[row, 0])][:TIMED]
+    found = [of_suite(TIMING, timed)]
+    found += [of_suite(*of) for of in zip(BASES, (some, suite.noted, rest), strict=True)]
     found += [of_suite(f"repeat-{n}", some, repeat=n) for n in range(1, repeats)]
     found.append(of_suite("order", some, _reordered, presentation=Presentation(order=1)))
     found.append(of_suite("units", some, rescaled))
     if subject.opens and getattr(critic, "slots_per_call", None) != 1:
         found.append(of_suite("batch", some, presentation=Presentation(backwards=True)))
     elif not subject.opens:
-        found.append(of_suite("batch", some[::-1]))
+        found.append(of_suite("batch", some, backwards=True))
     if (other := paraphrased(critic)) is not None:
         found.append(of_suite("paraphrase", some, critic=other))
     if subject.opens:
@@ -189,7 +196,8 @@ def _scored(
     scores: list[list[float | None]] = []
     refused: list[str] = []
     for _, slots in batches(phase.slots, BATCH):
-        found = _score(work, slots, refused)
+        turn = slice(None, None, -1 if phase.backwards else 1)
+        found = _score(work, SlotBatch(*(array[turn] for array in slots)), refused)[turn]
         scores += [[None if np.isnan(x) else float(x) for x in row] for row in found]
         note()
         progress(phase.name, len(found))

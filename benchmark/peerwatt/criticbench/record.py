@@ -63,7 +63,7 @@ class SuiteRecord(Record):
     """Which slots were scored, exactly."""
 
     name: Name
-    content_hash: Hash = Field(description="SHA-256 over every number of every slot")
+    content_hash: Hash = Field(description="SHA-256 over all slots, and what is asked of them")
     slots: int = Field(ge=1)
     parts: dict[Name, Count] = Field(description="part -> slots in it")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ class Suite:
     repeated: tuple[int, ...]
     """Slots that are asked about several times and in several ways."""
     noted: tuple[int, ...]
-    """Slots that are shown with every text of `PAYLOADS`."""
+    """Other slots, which are shown with every text of `PAYLOADS`."""
     content_hash: str
 
     @property
@@ -126,8 +126,12 @@ def load_suite(name: str) -> Suite:
     if len(distinct) < len(found):
         raise AssertionError(f"{name} holds a slot twice")
     places, slots = zip(*ordered, strict=True)
-    repeated = _spread(places, plan.repeated, lambda place: True)
-    told = json.dumps([name, places, repeated, [payload._asdict() for payload in PAYLOADS]])
+    repeated = _spread(places, plan.repeated, range(len(places)))
+    # Others, lest a slot that shares a call has other neighbours with a note than without.
+    others = set(range(len(places))) - set(repeated)
+    noted = _spread(places, plan.noted, [i for i in others if places[i].part != "extreme"])
+    texts = [payload._asdict() for payload in PAYLOADS]
+    told = json.dumps([name, places, repeated, noted, texts])
     digest = hashlib.sha256("\n".join([told, *map(_content, slots)]).encode())
     return Suite(
         name=name,
@@ -135,7 +139,7 @@ def load_suite(name: str) -> Suite:
         slots=slots,
         truth=np.concatenate([np.stack(score_slots(slot), axis=1) for slot in slots]),
         repeated=repeated,
-        noted=_spread(places, plan.noted, lambda place: place.part != "extreme"),
+        noted=noted,
         content_hash=digest.hexdigest(),
     )
 
@@ -150,17 +154,20 @@ def _content(slot: SlotBatch) -> str:
     )
 
 
-def _spread(
-    places: Sequence[Place], most: int, eligible: Callable[[Place], bool]
-) -> tuple[int, ...]:
-    """Return the indices of `most` eligible slots, one of each cluster in turn."""
-    turns: Counter[str] = Counter()
-    keyed = []
-    for index, place in enumerate(places):
-        if eligible(place):
-            keyed.append((turns[place.cluster], index))
-            turns[place.cluster] += 1
-    return tuple(sorted(index for _, index in sorted(keyed)[:most]))
+def _spread(places: Sequence[Place], most: int, rows: Iterable[int]) -> tuple[int, ...]:
+    """Return `most` of the slots in `rows`: one of each cluster, then another, and so on."""
+    turns: list[list[int]] = []
+    taken: Counter[str] = Counter()
+    for row in sorted(rows):
+        turn = taken[places[row].cluster]
+        taken[places[row].cluster] += 1
+        turns += [[]] * (turn == len(turns))
+        turns[turn] = [*turns[turn], row]
+    chosen: list[int] = []
+    for turn_rows in turns:
+        left = min(most - len(chosen), len(turn_rows))
+        chosen += [turn_rows[k * len(turn_rows) // left] for k in range(left)]
+    return tuple(sorted(chosen))
 
 
 def batches(slots: Sequence[SlotBatch], most: int) -> Iterator[tuple[list[int], SlotBatch]]:

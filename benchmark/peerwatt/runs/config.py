@@ -159,8 +159,8 @@ def _contents(plugin: Registered, critic: Any) -> dict[str, str]:
     except ValidationError:
         raise PeerWattError(
             f"critic {plugin.spec.name!r} of {plugin.distribution}: contents returns "
-            f"{shown(repr(contents), 80)}, expected a dict from names of options to SHA-256 digests "
-            "of the files that they name."
+            f"{shown(repr(contents), 80)}, expected a dict from the names of options to the "
+            "SHA-256 of the files that they name."
         ) from None
 
 

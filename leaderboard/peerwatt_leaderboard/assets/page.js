@@ -41,7 +41,7 @@
       for (const part of parts) part.classList.toggle("on", part.dataset.entry === entry);
     };
     const at = (event) => {
-      const part = event.target.closest("tr[data-entry], svg [data-entry]");
+      const part = event.target.closest("tr[data-entry], svg [data-entry], .figures [data-entry]");
       show(part ? part.dataset.entry : null);
     };
     section.addEventListener("pointerover", at);

@@ -1,18 +1,18 @@
 """The critic that lets a small network learn from another critic, and answer in its place.
 
-Every slot is answered at once, by the network. What is put to the teacher waits in a queue; a thread
-has it scored, and learns, while the training goes on. Both meet at fixed points, after so many calls
-and never by the clock: so a run does not depend on how fast the teacher is, and can be replayed.
+Every slot is answered at once, by the network. What is put to the teacher waits in a queue; a
+thread has it scored, and learns, while the training goes on. Both meet at fixed points, after so
+many calls and never by the clock: so a run does not depend on how fast the teacher is, and can be
+replayed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,11 +41,11 @@ NOT_READY = "student not ready"
 NO_SENSE = "slot makes no sense"
 FIRST_SHARE = 0.2
 """Share of the slots that are asked about in the beginning, as long as there is room."""
-FIRST_STEPS = 800
+FIRST_STEPS = 1500
 """Minibatches of the first lesson."""
-SLOTS_PER_STEP = 25
+SLOTS_PER_STEP = 12
 """Slots shown for each minibatch of a later lesson, which bounds what learning costs."""
-MOST_STEPS = 80
+MOST_STEPS = 100
 """Minibatches of a later lesson at most."""
 
 
@@ -100,21 +100,10 @@ class DistilledCritic:
         """Return the critic at work, its teacher opened.
 
         Raises:
-            PeerWattError: the teacher is unknown, its options are wrong, or the rule critic would
-                stand in for it.
+            PeerWattError: the teacher is unknown, or its options are wrong.
         """
         teacher = made("distilled", self.teacher)
-        if _has_stand_in(teacher):
-            raise PeerWattError(
-                "distilled: its teacher has fallback=rule, so the student would learn scores that "
-                "are not the teacher's; leave the fallback out."
-            )
         return OpenDistilled(self, begun(teacher, session.child("teacher")), session)
-
-
-def _has_stand_in(critic: Any) -> bool:
-    members = [made("distilled", text) for text in getattr(critic, "members", ())]
-    return getattr(critic, "fallback", "") == "rule" or any(map(_has_stand_in, members))
 
 
 class Question(NamedTuple):
@@ -150,7 +139,7 @@ class School:
         self._learner = Learner(generator)
         self._features = np.empty((0, FEATURES), np.float32)
         self._labels = np.empty((0, SCORES), np.float32)
-        self._taught = False
+        self._begun = False
         self._too_far_off = True
 
     def work(self, questions: list[Question], shown: int) -> Progress:
@@ -163,9 +152,10 @@ class School:
             self._too_far_off = high is None or high > self._bound
         knowledge = None
         if len(self._labels) >= self._ready:
-            steps = min(MOST_STEPS, -(-shown // SLOTS_PER_STEP)) if self._taught else FIRST_STEPS
-            knowledge = self._learner.learn(self._features, self._labels, steps)
-            self._taught = True
+            least = math.ceil(self._ready / 4)
+            steps = min(MOST_STEPS, -(-shown // SLOTS_PER_STEP)) if self._begun else FIRST_STEPS
+            knowledge = self._learner.learn(self._features, self._labels, steps, least)
+            self._begun = True
         return Progress(
             knowledge,
             len(self._labels),
@@ -350,10 +340,7 @@ class OpenDistilled:
             merged([self._progress.usage]),
             slots=int(kinds.sum()),
             undefined=int(kinds[UNDEFINED]),
-            skipped=0,
-            scored=0,
             student=int(kinds[LONE_SELLER] + kinds[DEFINED]) - self._not_ready,
-            fallback=0,
             abstained={reason: count for reason, count in abstained.items() if count},
             held_out=self._told(),
         )
@@ -377,6 +364,7 @@ class OpenDistilled:
             if finished:
                 self._take()
                 held_out = [question for question in self._queue if question.delivered is not None]
+                self._queue = []
                 if held_out:
                     self._job = self._thread.submit(self._school.work, held_out, 0)
                     self._take()

@@ -11,11 +11,12 @@ import numpy as np
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.critic import FairnessScores, SlotBatch
-from peerwatt.fairness.session import CriticSession, CriticUsage
+from peerwatt.fairness.session import CriticSession, CriticUsage, OpenCritic
 from peerwatt_critics.members import OpenPlain, begun, contents_of, made, undefined
 from peerwatt_critics.usage import merged
 
 MOST = 64
+NO_VOTE = "no member answered"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class EnsembleCritic:
     """
 
     members: tuple[str, ...] = ("rule",)
-    """Critics with their options, such as rule or llm:model=openai/gpt-4o-mini,prompt=summary-v1."""
+    """Critics with their options: rule, llm:model=openai/gpt-4o-mini,prompt=summary-v1."""
     repeats: int = 1
     """How often each member is asked about a slot, each time anew."""
 
@@ -57,7 +58,8 @@ class OpenEnsemble:
 
     def __init__(self, options: EnsembleCritic, session: CriticSession) -> None:
         critics = [made("ensemble", text) for text in options.members]
-        self._members = []
+        self._members: list[OpenCritic] = []
+        self._slots = self._feasible = self._scored = 0
         for number, critic in enumerate(c for c in critics for _ in range(options.repeats)):
             # A repeat of its own for each, so that no answer from a cache counts twice.
             repeat = session.repeat * options.repeats + number % options.repeats
@@ -83,11 +85,27 @@ class OpenEnsemble:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of slots without any vote
             median = np.nanmedian(np.array(votes), axis=0)
-        return FairnessScores(*(median + undefined(slots)))
+        blank = undefined(slots)
+        self._slots += blank.shape[1]
+        self._feasible += int((~np.isnan(blank[0])).sum())
+        scores = median + blank
+        self._scored += int((~np.isnan(scores)).any(axis=0).sum())
+        return FairnessScores(*scores)
 
     def usage(self) -> CriticUsage:
-        """Return what the members did together; a slot counts once for each member."""
-        return merged([member.usage() for member in self._members])
+        """Return how many slots got a score, and what the members cost together."""
+        members = [member.usage() for member in self._members]
+        # Without a score is a slot that nobody gave one: some left it out on purpose, some failed.
+        unscored = self._feasible - self._scored
+        failed = min(unscored, max(sum(member.abstained.values()) for member in members))
+        return dataclasses.replace(
+            merged(members),
+            slots=self._slots,
+            undefined=self._slots - self._feasible,
+            skipped=unscored - failed,
+            scored=self._scored,
+            abstained={NO_VOTE: failed} if failed else {},
+        )
 
     def close(self, finished: bool) -> None:
         """Close the members."""

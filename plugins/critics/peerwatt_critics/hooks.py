@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from peerwatt.plugins.specs import CriticSpec, hookimpl
+from peerwatt.plugins.specs import CommandSpec, CriticSpec, hookimpl
 
 
 @hookimpl
@@ -71,5 +71,23 @@ def peerwatt_critics() -> Iterable[CriticSpec]:
             deterministic=False,
             abstains=True,
             asks=True,
+        ),
+    )
+
+
+@hookimpl
+def peerwatt_commands() -> Iterable[CommandSpec]:
+    """Return the commands about critics that ask a language model."""
+    return (
+        CommandSpec(
+            name="critics prompts",
+            factory="peerwatt_critics.commands:prompts",
+            summary="List the prompts of critics that ask a language model, or show one.",
+        ),
+        CommandSpec(
+            name="critics serve",
+            factory="peerwatt_critics.commands:serve",
+            summary="Serve a small language model on this computer, to try such critics out.",
+            requires="peerwatt[local-llm]",
         ),
     )

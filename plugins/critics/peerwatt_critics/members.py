@@ -46,7 +46,7 @@ class OpenPlain:
         return scores
 
     def usage(self) -> CriticUsage:
-        """Return how many slots were scored; a critic that gives none of them a score skips them."""
+        """Return how many slots got a score; those without one were skipped."""
         return CriticUsage(
             slots=self._slots,
             undefined=self._undefined,
@@ -62,14 +62,20 @@ def made(owner: str, text: str) -> Any:
     """Return the critic that `text` names for the critic called `owner`.
 
     Raises:
-        PeerWattError: the text is malformed, the name unknown or an option wrong; or it names a
-            replay, which replays whole runs.
+        PeerWattError: the text is malformed, the name unknown or an option wrong; it names a
+            replay, which replays whole runs; or the rule critic would stand in for what fails,
+            and its scores would be taken for those of another.
     """
     plugin, critic = from_text("critic", text)
     if plugin.spec.name == "replay":
         raise PeerWattError(
-            f"{owner}: '{shown(text, 80)}' replays whole runs and cannot be a part of another critic; "
-            f"to replay a run with {owner}, use --critic replay."
+            f"{owner}: '{shown(text, 80)}' replays whole runs and cannot be a part of another "
+            f"critic; to replay a run with {owner}, use --critic replay."
+        )
+    if getattr(critic, "fallback", "") == "rule":
+        raise PeerWattError(
+            f"{owner}: '{shown(text, 80)}' has fallback=rule, so scores of the rule critic would "
+            "be taken for its own; leave the fallback out."
         )
     return critic
 
@@ -82,7 +88,7 @@ def begun(critic: Any, session: CriticSession) -> OpenCritic:
 
 
 def contents_of(critics: Sequence[Any]) -> str | None:
-    """Return one SHA-256 of the files that the options of `critics` name; None if there are none."""
+    """Return one SHA-256 of the files that `critics` are made from; None if there are none."""
     told = [critic.contents() if hasattr(critic, "contents") else {} for critic in critics]
     if not any(told):
         return None

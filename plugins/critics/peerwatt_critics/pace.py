@@ -34,7 +34,7 @@ class Pace:
         Where the length of the run is known, some are lent from its end, and paid back on the way:
         by then, as without a known length, no more than the share has been asked.
         """
-        whole = self._feasible
+        whole = float(self._feasible)
         if self._slots:
             whole = max(whole, self._expected * self._feasible / self._slots)
         lent = min(self._early, EARLY * self._share * whole) if whole > self._feasible else 0.0

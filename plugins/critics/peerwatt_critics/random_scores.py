@@ -15,7 +15,7 @@ class RandomCritic:
     """Draws every score from a uniform distribution; no score depends on its slot."""
 
     levels: int = 0
-    """Draw from this many equally spaced scores from 0 to 1, as from a coarse scale; 0: from all."""
+    """Draw from so many equally spaced scores from 0 to 1, as of a coarse scale; 0: from all."""
 
     def __post_init__(self) -> None:
         """Refuse a scale that is none."""

@@ -24,7 +24,7 @@ class ReplayCritic:
     """
 
     transcript: str = ""
-    """A run's transcript (critic.jsonl), its folder, or the folder of an entry with all its runs."""
+    """A run's transcript (critic.jsonl), its folder, or the folder of an entry with its runs."""
 
     def contents(self) -> dict[str, str]:
         """Return the SHA-256 of the transcript, or of all transcripts of an entry."""
@@ -97,7 +97,9 @@ def _critic_of(recording: Recording, seed: int) -> object:
         )
     if recording.head.get("seed") != seed:
         theirs = shown(str(recording.head.get("seed")), 20)
-        raise PeerWattError(f"transcript {recording.file}: is of seed {theirs}, not of seed {seed}.")
+        raise PeerWattError(
+            f"transcript {recording.file}: is of seed {theirs}, not of seed {seed}."
+        )
     return build("critic", find("critic", name), options)
 
 

@@ -1,8 +1,8 @@
 """A student: a small ensemble of networks that learns a critic's scores as they come in.
 
-What it knows of a slot are ratios and their extremes, which neither the order of the households nor
-the units of energy and money change. The networks compute with +, -, x, / and square roots alone, in
-one fixed order: the same bits whatever else runs on a machine.
+What it knows of a slot are ratios and their extremes, which neither the order of the households
+nor the units of energy and money change. The networks compute with +, -, x, / and square roots
+alone, in one fixed order: the same bits whatever else runs on a machine.
 """
 
 from __future__ import annotations
@@ -30,19 +30,13 @@ NONSENSE, UNDEFINED, LONE_SELLER, DEFINED = range(4)
 
 MEMBERS = 5
 """Networks of a student."""
-HIDDEN = 32
-"""Units of each of the two hidden layers of a network."""
+HIDDEN = 24
+"""Units of the hidden layer of a network."""
 WIDE = MEMBERS * HIDDEN
-ENDS = tuple(
-    int(end)
-    for end in np.cumsum(
-        [FEATURES * WIDE, WIDE, WIDE * HIDDEN, WIDE, WIDE * SCORES, MEMBERS * SCORES]
-    )
-)
-"""Where the groups of weights end that lie one after the other: see `_layers`."""
+WEIGHTS = FEATURES * WIDE + WIDE + SCORES * WIDE + SCORES * MEMBERS
 BATCH = 32
 """Labels of a minibatch."""
-RATE = 5e-3
+RATE = 1e-2
 """Step size of Adam; it falls to zero within each lesson, so that lessons end in calm."""
 SPARSENESS = 0.1
 """Weight of the norm of what leaves an input: an input that tells nothing fades out."""
@@ -62,7 +56,8 @@ def describe(slots: SlotBatch, features: Singles, kinds: Kinds) -> None:
     mean price, its distance from the reference price and its deviation. Prices are shares of the
     band between feed-in and retail. Of sellers and of buyers, each: see `_side`.
     """
-    _describe(*(np.ascontiguousarray(array, dtype=np.float64) for array in slots), features, kinds)
+    fields: Any = [np.ascontiguousarray(array, dtype=np.float64) for array in slots]
+    _describe(*fields, features, kinds)
 
 
 @jit
@@ -179,11 +174,13 @@ class Knowledge(NamedTuple):
     """All that a student answers by."""
 
     weights: Singles
-    """[ENDS[-1]], in the order of `_layers`."""
+    """[WEIGHTS], in the order of `_layers`."""
     centre: Singles
     """[FEATURES], mean of the inputs of known slots."""
     precision: Singles
     """[FEATURES], reciprocal of their variance."""
+    taught: NDArray[np.bool_]
+    """[SCORES], which scores the teacher gave often enough to learn from."""
 
 
 class Student:
@@ -191,13 +188,13 @@ class Student:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
-        self._room = np.empty((5, HIDDEN), np.float32)
+        self._room = np.empty((2, WIDE), np.float32)
 
     def answer(self, features: Singles, kinds: Kinds, scores: Floats, doubt: Singles) -> None:
-        """Fill `scores` [SCORES, M], NaN where undefined, and `doubt` [M], negative where all are.
+        """Fill `scores` [SCORES, M], NaN where undefined or untaught, and `doubt` [M].
 
         Doubt is the deviation between the networks, and more where the slot is far from all that
-        the student knows.
+        the student knows; negative where every score is undefined.
         """
         _answer(features, kinds, *self.knowledge, self._room, scores, doubt)
 
@@ -214,79 +211,70 @@ class Learner:
         draw = generator.standard_normal
         # Little weight on the inputs: what does not prove useful stays unheard.
         groups = (
-            draw(FEATURES * WIDE) * (0.2 / np.sqrt(FEATURES)),
+            draw(FEATURES * WIDE) * (0.3 / np.sqrt(FEATURES)),
             draw(WIDE) / 2,
-            draw(WIDE * HIDDEN) / np.sqrt(HIDDEN),
-            np.zeros(WIDE),
-            draw(WIDE * SCORES) / (2 * np.sqrt(HIDDEN)),
-            np.full(MEMBERS * SCORES, 0.5),
+            draw(SCORES * WIDE) / (2 * np.sqrt(HIDDEN)),
+            np.full(SCORES * MEMBERS, 0.5),
         )
         self._weights = np.concatenate(groups).astype(np.float32)
-        self._moments = np.zeros((2, self._weights.size), np.float32)
+        self._moments = np.zeros((2, WEIGHTS), np.float32)
         self._powers = np.ones(2)
-        self._room = np.empty((2, self._weights.size), np.float32)
+        self._room = np.empty(WEIGHTS + 2 * WIDE + SCORES * MEMBERS, np.float32)
 
-    def learn(self, features: Singles, labels: Singles, steps: int) -> Knowledge:
+    def learn(self, features: Singles, labels: Singles, steps: int, least: int) -> Knowledge:
         """Take `steps` steps of Adam on L labels, and return what is known then.
 
         Args:
             features: [L, FEATURES] of the labelled slots.
             labels: [L, SCORES] in [0, 1]; NaN where there is no score.
             steps: number of minibatches.
+            least: labels of a score below which the student does not give it.
         """
         chosen = self._generator.integers(0, len(features), (steps, BATCH))
         _learn(features, labels, chosen, self._weights, self._moments, self._powers, self._room)
         centre, precision = np.empty((2, FEATURES), np.float32)
         _moments_of(features, centre, precision)
-        return Knowledge(self._weights.copy(), centre, precision)
+        taught = (~np.isnan(labels)).sum(axis=0) >= least
+        return Knowledge(self._weights.copy(), centre, precision, taught)
 
 
 @jit
 def _layers(flat: Singles) -> Any:
-    """Return the groups of weights: [E, F, H], [E, H], [E, H, H], [E, H], [E, H, S], [E, S]."""
-    a, b, c, d, e, f = ENDS
+    """Return the groups of weights: [F, E H], [E H], [S, E H], [S, E], of E networks."""
+    a = FEATURES * WIDE
+    b = a + WIDE
+    c = b + SCORES * WIDE
     return (
-        flat[:a].reshape(MEMBERS, FEATURES, HIDDEN),
-        flat[a:b].reshape(MEMBERS, HIDDEN),
-        flat[b:c].reshape(MEMBERS, HIDDEN, HIDDEN),
-        flat[c:d].reshape(MEMBERS, HIDDEN),
-        flat[d:e].reshape(MEMBERS, HIDDEN, SCORES),
-        flat[e:f].reshape(MEMBERS, SCORES),
+        flat[:a].reshape(FEATURES, WIDE),
+        flat[a:b],
+        flat[b:c].reshape(SCORES, WIDE),
+        flat[c:WEIGHTS].reshape(SCORES, MEMBERS),
     )
 
 
 @jit
-def _forward(
-    e: int, x: Singles, layers: Any, first: Singles, second: Singles, out: Singles
-) -> None:
-    """Fill the activations `first` and `second` [H] and `out` [S] of network `e` for one slot.
+def _forward(x: Singles, layers: Any, units: Singles, out: Singles) -> None:
+    """Fill the activations `units` [E H], which bend by v / sqrt(1 + v^2), and `out` [S E].
 
-    The units bend by v / sqrt(1 + v^2). Inner loops run over units: these are independent, so the
-    compiler may take several at once and no sum changes its order.
+    Inner loops run over units: these are independent, so the compiler may take several at once and
+    no sum changes its order.
     """
-    w1, b1, w2, b2, w3, b3 = layers
+    w1, b1, w2, b2 = layers
     one, two = np.float32(1.0), np.float32(2.0)
-    for j in range(HIDDEN):
-        first[j] = b1[e, j]
-        second[j] = b2[e, j]
+    for j in range(WIDE):
+        units[j] = b1[j]
     for i in range(FEATURES):
         value = two * x[i] - one
-        for j in range(HIDDEN):
-            first[j] += value * w1[e, i, j]
-    for j in range(HIDDEN):
-        first[j] /= np.sqrt(one + first[j] * first[j])
-    for i in range(HIDDEN):
-        value = first[i]
-        for j in range(HIDDEN):
-            second[j] += value * w2[e, i, j]
-    for j in range(HIDDEN):
-        second[j] /= np.sqrt(one + second[j] * second[j])
+        for j in range(WIDE):
+            units[j] += value * w1[i, j]
+    for j in range(WIDE):
+        units[j] /= np.sqrt(one + units[j] * units[j])
     for k in range(SCORES):
-        out[k] = b3[e, k]
-    for i in range(HIDDEN):
-        value = second[i]
-        for k in range(SCORES):
-            out[k] += value * w3[e, i, k]
+        for e in range(MEMBERS):
+            total = b2[k, e]
+            for j in range(e * HIDDEN, (e + 1) * HIDDEN):
+                total += units[j] * w2[k, j]
+            out[k * MEMBERS + e] = total
 
 
 @jit
@@ -296,32 +284,34 @@ def _answer(
     weights: Singles,
     centre: Singles,
     precision: Singles,
+    taught: NDArray[np.bool_],
     room: Singles,
     scores: Floats,
     doubt: Singles,
 ) -> None:
     zero, one, members = np.float32(0.0), np.float32(1.0), np.float32(MEMBERS)
     layers = _layers(weights)
-    first, second, out, mean, square = room
+    units, out = room
     for m in range(features.shape[0]):
         if kinds[m] <= UNDEFINED:
             for k in range(SCORES):
                 scores[k, m] = np.nan
             doubt[m] = -one
             continue
-        for k in range(SCORES):
-            mean[k] = square[k] = zero
-        for e in range(MEMBERS):
-            _forward(e, features[m], layers, first, second, out)
-            for k in range(SCORES):
-                value = min(max(out[k], zero), one)
-                mean[k] += value
-                square[k] += value * value
+        _forward(features[m], layers, units, out)
         spread = far = zero
         for k in range(SCORES):
-            mean[k] /= members
-            scores[k, m] = mean[k]
-            spread += max(square[k] / members - mean[k] * mean[k], zero)
+            if not taught[k]:
+                scores[k, m] = np.nan
+                continue
+            mean = square = zero
+            for e in range(MEMBERS):
+                value = min(max(out[k * MEMBERS + e], zero), one)
+                mean += value
+                square += value * value
+            mean /= members
+            scores[k, m] = mean
+            spread += max(square / members - mean * mean, zero)
         if kinds[m] == LONE_SELLER:
             scores[1, m] = np.nan
         for i in range(FEATURES):
@@ -360,95 +350,56 @@ def _learn(
     The step shrinks, for each network, the weights that leave an input as one group (group lasso:
     Yuan and Lin 2006).
     """
-    zero, one = np.float32(0.0), np.float32(1.0)
+    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
     layers = _layers(weights)
-    gradient = room[0]
-    w1 = layers[0]
-    for step in range(chosen.shape[0]):
+    w1, _, w2, _ = layers
+    gradient = room[:WEIGHTS]
+    g1, h1, g2, h2 = _layers(gradient)
+    units, back = room[WEIGHTS : WEIGHTS + WIDE], room[WEIGHTS + WIDE : WEIGHTS + 2 * WIDE]
+    out = room[WEIGHTS + 2 * WIDE :]
+    steps, batch = chosen.shape
+    per = one / np.float32(batch)
+    for step in range(steps):
         gradient[:] = zero
-        for e in range(MEMBERS):
-            _backward(e, features, labels, chosen[step], layers, _layers(gradient), room[1])
+        for b in range(batch):
+            row = chosen[step, b]
+            _forward(features[row], layers, units, out)
+            back[:] = zero
+            for k in range(SCORES):
+                label = labels[row, k]
+                for e in range(MEMBERS):
+                    value = out[k * MEMBERS + e]
+                    beyond = (label >= one and value > one) or (label <= zero and value < zero)
+                    if beyond or np.isnan(label):
+                        continue  # answers are clipped to [0, 1], so this one is right
+                    error = (value - label) * per
+                    h2[k, e] += error
+                    for j in range(e * HIDDEN, (e + 1) * HIDDEN):
+                        g2[k, j] += units[j] * error
+                        back[j] += w2[k, j] * error
+            for j in range(WIDE):
+                flat = one - units[j] * units[j]
+                back[j] *= flat * np.sqrt(flat)
+                h1[j] += back[j]
+            for i in range(FEATURES):
+                value = two * features[row, i] - one
+                for j in range(WIDE):
+                    g1[i, j] += value * back[j]
         powers[0] *= 0.9
         powers[1] *= 0.999
-        left = 1.0 - step / chosen.shape[0]
+        left = 1.0 - step / steps
         rate = np.float32(RATE * left * np.sqrt(1.0 - powers[1]) / (1.0 - powers[0]))
-        for i in range(weights.size):
+        for i in range(WEIGHTS):
             slope = gradient[i]
             moments[0, i] += np.float32(0.1) * (slope - moments[0, i])
             moments[1, i] += np.float32(0.001) * (slope * slope - moments[1, i])
             weights[i] -= rate * moments[0, i] / (np.sqrt(moments[1, i]) + np.float32(1e-8))
         threshold = np.float32(SPARSENESS) * rate
-        for e in range(MEMBERS):
-            for i in range(FEATURES):
-                norm = zero
-                for j in range(HIDDEN):
-                    norm += w1[e, i, j] * w1[e, i, j]
-                keep = max(zero, one - threshold / (np.sqrt(norm) + np.float32(1e-12)))
-                for j in range(HIDDEN):
-                    w1[e, i, j] *= keep
-
-
-@jit
-def _backward(
-    e: int,
-    features: Singles,
-    labels: Singles,
-    rows: Integers,
-    layers: Any,
-    gradients: Any,
-    room: Singles,
-) -> None:
-    """Add the gradient of half the mean squared error of network `e` on the labels at `rows`."""
-    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
-    per = one / np.float32(rows.size)
-    w2, w3 = layers[2], layers[4]
-    g1, h1, g2, h2, g3, h3 = gradients
-    first, second, out, back1, back2 = room[: 5 * HIDDEN].reshape(5, HIDDEN)
-    # The weights the other way round, so that here, too, inner loops run over units.
-    a, b = HIDDEN * (5 + HIDDEN), HIDDEN * (5 + HIDDEN + SCORES)
-    turned2 = room[5 * HIDDEN : a].reshape(HIDDEN, HIDDEN)
-    turned3 = room[a:b].reshape(SCORES, HIDDEN)
-    sums3 = room[b : b + SCORES * HIDDEN].reshape(SCORES, HIDDEN)
-    sums3[:] = zero
-    for i in range(HIDDEN):
-        for j in range(HIDDEN):
-            turned2[j, i] = w2[e, i, j]
-        for k in range(SCORES):
-            turned3[k, i] = w3[e, i, k]
-    for row in rows:
-        _forward(e, features[row], layers, first, second, out)
-        for j in range(HIDDEN):
-            back1[j] = back2[j] = zero
-        for k in range(SCORES):
-            label, value = labels[row, k], out[k]
-            beyond = (label >= one and value > one) or (label <= zero and value < zero)
-            if beyond or np.isnan(label):
-                continue  # answers are clipped to [0, 1], so this one is right
-            error = (value - label) * per
-            h3[e, k] += error
-            for j in range(HIDDEN):
-                sums3[k, j] += second[j] * error
-                back2[j] += turned3[k, j] * error
-        for j in range(HIDDEN):
-            flat = one - second[j] * second[j]
-            back2[j] *= flat * np.sqrt(flat)
-            h2[e, j] += back2[j]
-        for i in range(HIDDEN):
-            value = first[i]
-            for j in range(HIDDEN):
-                g2[e, i, j] += value * back2[j]
-        for j in range(HIDDEN):
-            value = back2[j]
-            for i in range(HIDDEN):
-                back1[i] += value * turned2[j, i]
-        for j in range(HIDDEN):
-            flat = one - first[j] * first[j]
-            back1[j] *= flat * np.sqrt(flat)
-            h1[e, j] += back1[j]
         for i in range(FEATURES):
-            value = two * features[row, i] - one
-            for j in range(HIDDEN):
-                g1[e, i, j] += value * back1[j]
-    for k in range(SCORES):
-        for j in range(HIDDEN):
-            g3[e, j, k] += sums3[k, j]
+            for e in range(MEMBERS):
+                norm = zero
+                for j in range(e * HIDDEN, (e + 1) * HIDDEN):
+                    norm += w1[i, j] * w1[i, j]
+                keep = max(zero, one - threshold / (np.sqrt(norm) + np.float32(1e-12)))
+                for j in range(e * HIDDEN, (e + 1) * HIDDEN):
+                    w1[i, j] *= keep

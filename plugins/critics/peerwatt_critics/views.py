@@ -28,6 +28,7 @@ SMALL = 10.0
 """Percentages below this keep two figures, so that low fill rates can be told apart."""
 
 FINEST = 1e-3
+"""Percentages of energy are never told finer than this, and never as 0 unless they are."""
 
 
 def canonical(slots: SlotBatch, view: str, step: float) -> list[str]:
@@ -89,7 +90,7 @@ def _households(slots: SlotBatch, step: float) -> Iterable[dict[str, Any]]:
             shares(traded, own),
             prices(_ratio(money, traded), 0.0, 100.0),
         )
-        # [M] lists of the rows of the active households, from 4 lists of [M][N]
+        # From 4 columns [M][N] to the rows of the households that are active in each slot.
         for m, columns in enumerate(zip(*each, strict=True)):
             active = (own[m] > 0.0).tolist()
             found = (
@@ -165,8 +166,8 @@ def _rounded(
 ) -> list[Any]:
     """Return `parts` as nested lists of percentages between `low` and `high`, None for NaN.
 
-    They are multiples of `step`, or with `exact` finer where they are small, so that what is
-    positive stays so. Rounding in two steps lets values that differ by no more than the order of a
+    They are multiples of `step`, or with `exact` finer where they are small, and what is positive
+    stays so. Rounding in two steps lets values that differ by no more than the order of a
     sum, or the unit of energy or money, fall on the same side of a half.
     """
     percent = np.round(np.clip(100.0 * parts, low, high), 9)

@@ -45,10 +45,10 @@ class Guard:
     def __init__(self, api_base: str, key: str | None, timeout: float, redact: Redact) -> None:
         """Prepare connections to `api_base`; `timeout` in seconds is for a whole exchange.
 
-        `key` is the only one that requests may carry.
+        `key` is what requests carry where a client puts one, whichever it puts there.
         """
         self._base = httpx.URL(api_base)
-        self._keys = set() if key is None else {key, f"Bearer {key}"}
+        self._key = key
         self._timeout = timeout
         self._redact = redact
         # Without a client around it, nothing is read from the environment but certificates, which
@@ -74,9 +74,11 @@ class Guard:
                 charged=False,
             )
         headers = {"User-Agent": "peerwatt", "Accept-Encoding": "identity"}
-        for name, value in request.headers.items():
-            if name in SENT_HEADERS or (name in KEY_HEADERS and value in self._keys):
-                headers[name] = value
+        for name in SENT_HEADERS & set(request.headers):
+            headers[name] = request.headers[name]
+        for name in KEY_HEADERS & set(request.headers):
+            if self._key is not None:
+                headers[name] = f"Bearer {self._key}" if name == "authorization" else self._key
         try:
             async with asyncio.timeout(self._timeout):
                 body = await request.aread()
