@@ -198,6 +198,7 @@ def test_a_torn_journal_and_a_second_process(tmp_path):
     ("change", "sentence"),
     [
         (lambda slots, truth: truth + 7, "returns the score"),
+        (lambda slots, truth: {}["key"], "score fails: KeyError: 'key'"),
         (lambda slots, truth: truth[:, :-1], "expected FairnessScores of four arrays"),
         (lambda slots, truth: truth[:, None], "expected FairnessScores of four arrays"),
     ],

@@ -20,7 +20,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,7 +29,7 @@ from urllib.parse import quote
 from decoding import rule_reply
 
 Fault = Callable[["Exchange"], None]
-Script = Iterable[Fault | None] | Callable[[int], Fault | None]
+Script = Sequence[Fault | None] | Callable[[int], Fault | None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class FakeServer:
     """The server, which runs in threads of its own while the block lasts."""
 
     def __init__(self, script: Script = (), answer: Callable[[Seen], str] = rule) -> None:
-        self._fault = script if callable(script) else _in_order(script)
+        self.script = script
         self.answer = answer
         self.seen: list[Seen] = []
         self.most_at_once = 0
@@ -106,6 +106,11 @@ class FakeServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def _fault(self, number: int) -> Fault | None:
+        if callable(self.script):
+            return self.script(number)
+        return self.script[number] if number < len(self.script) else None
+
     def serve(self, exchange: Exchange) -> None:
         """Count the request, and answer it or do what the script says."""
         with self._lock:
@@ -118,11 +123,6 @@ class FakeServer:
         finally:
             with self._lock:
                 self._at_once -= 1
-
-
-def _in_order(faults: Iterable[Fault | None]) -> Callable[[int], Fault | None]:
-    left = iter(faults)
-    return lambda _: next(left, None)
 
 
 class _Server(ThreadingHTTPServer):

@@ -14,7 +14,7 @@ from peerwatt_critics import distilled
 from peerwatt_critics.distilled import NO_SENSE, NOT_READY, DistilledCritic, School
 from peerwatt_critics.held_out import HeldOutErrors
 from peerwatt_critics.members import undefined
-from peerwatt_critics.pace import Pace
+from peerwatt_critics.pace import EARLY, Pace
 
 pytestmark = pytest.mark.usefixtures("teachers")
 CALLS = 1200
@@ -171,7 +171,7 @@ def test_never_more_is_asked_than_its_share():
             wanted[pace] = pace.room()
             pace.asked += wanted[pace]
         assert strict.asked <= 0.01 * strict._feasible
-        assert lent.asked <= 0.01 * lent._feasible + 0.25 * 0.01 * 12_500
+        assert lent.asked <= 0.01 * lent._feasible + EARLY * 0.01 * 12_500
     assert lent.asked <= strict.asked == 125
 
 

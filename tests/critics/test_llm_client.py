@@ -132,9 +132,9 @@ class TestProviders:
     @pytest.mark.parametrize("provider", ["openai", "mistral", *OTHERS])
     @pytest.mark.parametrize("status", [301, 307])
     def test_does_not_follow_a_redirect(self, provider, status):
-        with FakeServer(answer=fixed) as other:
-            with FakeServer([redirect(other.url, status)], answer=fixed) as server:
-                assert outcome(complete(transport(provider, server))) == "redirect"
+        with FakeServer() as other, FakeServer() as server:
+            server.script = [redirect(other.url, status)]
+            assert outcome(complete(transport(provider, server))) == "redirect"
         assert other.seen == []
         assert len(server.seen) == 1
 
@@ -363,11 +363,22 @@ def test_nothing_else_is_contacted_whatever_the_environment_says(models, tmp_pat
     with FakeServer() as other, FakeServer(lambda number: faults[number % 5]) as server:
         elsewhere = {
             name: other.url
-            for name in (
-                "OPENAI_BASE_URL OPENAI_API_BASE ANTHROPIC_BASE_URL ANTHROPIC_API_BASE "
-                "OLLAMA_API_BASE OLLAMA_HOST LITELLM_MODEL_COST_MAP_URL LITELLM_PROXY_API_BASE "
-                "HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy"
-            ).split()
+            for name in [
+                "OPENAI_BASE_URL",
+                "OPENAI_API_BASE",
+                "ANTHROPIC_BASE_URL",
+                "ANTHROPIC_API_BASE",
+                "OLLAMA_API_BASE",
+                "OLLAMA_HOST",
+                "LITELLM_MODEL_COST_MAP_URL",
+                "LITELLM_PROXY_API_BASE",
+                "HTTP_PROXY",
+                "HTTPS_PROXY",
+                "ALL_PROXY",
+                "http_proxy",
+                "https_proxy",
+                "all_proxy",
+            ]
         }
         planted = "planted-key-0123456789"
         (tmp_path / ".env").write_text(

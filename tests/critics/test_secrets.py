@@ -121,9 +121,11 @@ def test_a_valid_reply_may_hold_the_key(client, place, written, tmp_path):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_the_error_of_a_refused_key_does_not_tell_it(client, status, tmp_path):
-    with FakeServer([echo(KEY, status)]) as server:
-        with pytest.raises(PeerWattError, match=f"status {status}") as error:
-            ask(critic(client, server.url, api_key_env="FAKE_KEY"), tmp_path)
+    with (
+        FakeServer([echo(KEY, status)]) as server,
+        pytest.raises(PeerWattError, match=f"status {status}") as error,
+    ):
+        ask(critic(client, server.url, api_key_env="FAKE_KEY"), tmp_path)
     assert_hidden(str(error.value))
     assert error.value.__cause__ is None
     assert error.value.__suppress_context__ or error.value.__context__ is None
@@ -141,8 +143,10 @@ def test_another_server_does_not_get_the_usual_key(client, tmp_path, monkeypatch
 @pytest.mark.parametrize("key", ["sk-0123456789\nX-Evil: 1", "sk 0123456789", "sk-ключ-0123456789"])
 def test_what_is_no_key_is_not_sent(client, key, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_KEY", key)
-    with FakeServer() as server:
-        with pytest.raises(PeerWattError, match="FAKE_KEY holds spaces, line ends") as error:
-            ask(critic(client, server.url, api_key_env="FAKE_KEY"), tmp_path)
+    with (
+        FakeServer() as server,
+        pytest.raises(PeerWattError, match="FAKE_KEY holds spaces, line ends") as error,
+    ):
+        ask(critic(client, server.url, api_key_env="FAKE_KEY"), tmp_path)
     assert key not in str(error.value)
     assert server.seen == []

@@ -21,7 +21,7 @@ from peerwatt.runs.execute import execute, finished
 from peerwatt.runs.runner import Finished
 from peerwatt.runs.store import read_result, run_folder
 
-PLUGIN = Path(__file__).parent / "asking.py"
+PLUGIN = Path(__file__).parent / "slot_asker.py"
 SMALL = (("num_envs", 4), ("rollout_slots", 24), ("hidden", (8,)))
 SLOW = pytest.mark.slow
 BUDGET = 8 * 4 * 24 * 4

@@ -127,8 +127,10 @@ def bench(arguments: list[str]) -> None:
         print(f"record: {bench_.file}")
     for problem in problems:
         print(f"peerwatt: {problem}", file=sys.stderr)
-    for label, failure in failures.items():
-        print(f"peerwatt: {label} failed: {failure.text}", file=sys.stderr)
+    for text in dict.fromkeys(failure.text for failure in failures.values()):
+        labels = [label for label, failure in failures.items() if failure.text == text]
+        more = f" (and {len(labels) - 1} more)" if len(labels) > 1 else ""
+        print(f"peerwatt: {labels[0]}{more} failed: {text}", file=sys.stderr)
     if problems or failures:
         sys.exit(2 if all(failure.bad_input for failure in failures.values()) else 1)
 
@@ -338,7 +340,7 @@ def _print_influence(console: Console, training: Training, records: Sequence[Cri
     first = found[0][1]
     table = Table(
         title=f"Influence · {first.algorithm} on {first.task} · {first.mechanism}, "
-        f"{len(first.none.seeds)} seeds of {first.budget:,} agent-steps",
+        f"seeds: {len(first.none.seeds)}, agent-steps: {first.budget:,}",
         caption="IQM over seeds, and in brackets the 95 % interval of the difference to none",
         box=box.SIMPLE_HEAD,
         pad_edge=False,

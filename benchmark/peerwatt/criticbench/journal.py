@@ -44,6 +44,7 @@ class Journal:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._open = file.open("a+", encoding="utf-8")
             if not locked(self._open):
+                self._open.close()
                 raise PeerWattError(
                     f"{file.parent}: another process benchmarks this critic; wait until it is done."
                 )

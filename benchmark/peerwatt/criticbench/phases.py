@@ -260,6 +260,12 @@ def _score(work: Any, slots: SlotBatch, refused: list[str]) -> Floats:
                 refused.append(told(error, 120))
             return np.full((1, 4), np.nan)
         return np.concatenate([_score(work, one, refused) for one in _apart(slots)])
+    except PeerWattError:
+        raise
+    except Exception as error:
+        raise PeerWattError(
+            f"the critic's score fails: {told(error)}; `peerwatt plugins doctor` tells more."
+        ) from error
     if [np.shape(score) for score in scores] != [(count,)] * 4:
         raise PeerWattError(
             f"the critic's score returns {shown(repr(scores), 80)}, expected FairnessScores of "

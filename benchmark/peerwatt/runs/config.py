@@ -203,11 +203,12 @@ def command_of(run: ResolvedRun) -> str:
         words += ["--budget", str(run.budget)]
     if config.validations != DEFAULT_VALIDATIONS:
         words += ["--validations", str(config.validations)]
-    for group, plugin, options in (
+    plugins: tuple[tuple[str, Any, tuple[tuple[str, Any], ...]], ...] = (
         ("algorithm", run.algorithm, config.algorithm_options),
         ("critic", run.critic, config.critic_options),
         ("mechanism", run.mechanism.mechanism, config.mechanism_options),
-    ):
+    )
+    for group, plugin, options in plugins:
         left_out = {field.name for field in dataclasses.fields(plugin) if operational(field)}
         for name, value in options:
             if name not in left_out:

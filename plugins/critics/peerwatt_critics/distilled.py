@@ -68,7 +68,7 @@ class DistilledCritic:
     """Share that is asked about to tell the error, and never learned from."""
     error_bound: float = 0.02
     """Mean absolute error that the student should stay below, with 97.5 % confidence."""
-    ready: int = 64
+    ready: int = 100
     """Slots to learn from before the student answers; until then there are no scores."""
     join_every: int = 32
     """Calls after which answers are fetched, learned from, and the next slots asked about."""

@@ -139,13 +139,12 @@ class LitellmTransport:
         self._guard = guard(base, key, options.timeout, redact)
         # A placeholder where there is none, for litellm would look for one elsewhere.
         self._key = key or "none"
-        self._dropped: set[str] = set()
-        self.identity = {"client": "llm", "api_base": base, "model": options.model}
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """Names of options that the requests did not carry, for the model does not take them."""
-        return tuple(sorted(self._dropped))
+        self.dropped: tuple[str, ...] = ()
+        self.identity: Mapping[str, Any] = {
+            "client": "llm",
+            "api_base": base,
+            "model": options.model,
+        }
 
     def prices(self) -> Prices | None:
         """Return the prices of litellm's list; None if it has none for this model and address."""
@@ -219,7 +218,7 @@ class LitellmTransport:
             ("response_format", options.response_format == "json-schema", f'"({names})"'),
         ):
             if wanted and not re.search(held.encode(), body):
-                self._dropped.add(option)
+                self.dropped = tuple(sorted({*self.dropped, option}))
 
 
 def fenced_litellm() -> Any:

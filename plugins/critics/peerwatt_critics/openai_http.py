@@ -61,7 +61,11 @@ class HttpTransport:
             self._headers["Authorization"] = f"Bearer {key}"
         # OpenAI's newer models refuse the old name, which other servers still want.
         self._limit = "max_completion_tokens" if base == OPENAI else "max_tokens"
-        self.identity = {"client": "openai-http", "api_base": base, "model": options.model}
+        self.identity: Mapping[str, Any] = {
+            "client": "openai-http",
+            "api_base": base,
+            "model": options.model,
+        }
 
     def prices(self) -> Prices | None:
         """Return None: the protocol tells no prices."""

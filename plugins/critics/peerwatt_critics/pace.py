@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-EARLY = 0.25
+EARLY = 1 / 3
 """Part of what a whole run may ask that may be asked as soon as it begins."""
 
 

@@ -56,8 +56,9 @@ def describe(slots: SlotBatch, features: Singles, kinds: Kinds) -> None:
     mean price, its distance from the reference price and its deviation. Prices are shares of the
     band between feed-in and retail. Of sellers and of buyers, each: see `_side`.
     """
-    fields: Any = [np.ascontiguousarray(array, dtype=np.float64) for array in slots]
-    _describe(*fields, features, kinds)
+    arguments: list[Any] = [np.ascontiguousarray(array, dtype=np.float64) for array in slots]
+    arguments += [features, kinds]
+    _describe(*arguments)
 
 
 @jit

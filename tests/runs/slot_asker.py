@@ -15,7 +15,7 @@ from peerwatt.plugins import CriticSpec, hookimpl
 
 @hookimpl
 def peerwatt_critics():
-    return [CriticSpec(name="asking", factory="asking:Asking", summary="Asks.", abstains=True)]
+    return [CriticSpec(name="asking", factory="slot_asker:Asking", summary="Asks.", abstains=True)]
 
 
 @dataclass(frozen=True)
