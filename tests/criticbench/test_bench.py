@@ -240,6 +240,10 @@ def test_randomness_comes_from_the_session(tmp_path):
     assert records[0].rows == records[1].rows != records[2].rows == records[3].rows
     assert records[0].bench_hash != records[2].bench_hash
     assert records[0].reliability.scores[POOLED].icc.estimate < 0.5
+    record = Bench(named("random"), SUITE, tmp_path / "own", repeats=2).run()
+    told = [x for row in record.rows for x in row.score if x is not None]
+    assert len(set(told)) == len(told)  # no draw is used for two slots
+    assert record.invariance["order"].largest == 0.0  # what does not read cannot depend on it
 
 
 def test_skipping_on_purpose_is_told(tmp_path):

@@ -63,7 +63,6 @@ class TinyPrompt:
     digest = "0" * 64
     view = "tiny"
     scale = 1
-    decimals = 3
     paraphrase = ""
 
     def canonical(self, slots):

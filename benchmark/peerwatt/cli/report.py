@@ -79,28 +79,26 @@ def critic_line(usages: Sequence[CriticUsage]) -> tuple[str, float]:
     """Tell in a line what critics did, and return the share of slots that they left unscored."""
     total = {
         name: sum(getattr(usage, name) for usage in usages)
-        for name in ("slots", "wanted", "scored", "student", "fallback", "calls", "cache_hits")
+        for name in (
+            *("wanted", "scored", "student", "fallback", "calls", "cache_hits"),
+            *("prompt_tokens", "completion_tokens"),
+        )
     }
-    prompt = sum(usage.prompt_tokens for usage in usages)
-    completion = sum(usage.completion_tokens for usage in usages)
-    costs = [usage.dollars for usage in usages]
-    known = [cost for cost in costs if cost is not None]
-    dollars = f"${math.fsum(known):,.4g}" if len(known) == len(costs) else "dollars unknown"
-    wanted = total["wanted"]
-    unscored = sum(sum(usage.abstained.values()) for usage in usages) / max(wanted, 1)
-    parts = [f"critic {'scored' if not total['student'] else 'and student scored'} "]
-    parts[0] += f"{total['scored'] + total['student']:,} of {wanted:,} slots"
+    wanted, scored = total["wanted"], total["scored"] + total["student"]
+    slots = max(wanted, 1)
+    unscored = sum(sum(usage.abstained.values()) for usage in usages) / slots
+    told = f"critic scored {scored:,} of {wanted:,} slots"
     if total["student"]:
-        parts.append(f"{total['student'] / max(wanted, 1):.1%} by the student")
+        told += f" ({total['student'] / slots:.1%} by its student)"
     if total["calls"] or total["cache_hits"]:
-        parts += [
-            f"{total['calls']:,} calls",
-            f"{total['cache_hits']:,} cached",
-            f"{prompt:,} + {completion:,} tokens",
-            dollars,
-        ]
-    parts += [f"{unscored:.1%} abstained", f"{total['fallback'] / max(wanted, 1):.1%} fallback"]
-    return ", ".join(parts), unscored
+        bills = [usage.dollars for usage in usages]
+        known = [bill for bill in bills if bill is not None]
+        dollars = f"${math.fsum(known):,.4f}" if len(known) == len(bills) else "dollars unknown"
+        told += (
+            f", {total['calls']:,} calls, {total['cache_hits']:,} cached, "
+            f"{total['prompt_tokens']:,} + {total['completion_tokens']:,} tokens, {dollars}"
+        )
+    return f"{told}, {unscored:.1%} abstained, {total['fallback'] / slots:.1%} fallback", unscored
 
 
 def _reasons(usages: Sequence[CriticUsage]) -> str:

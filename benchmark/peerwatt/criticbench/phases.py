@@ -32,6 +32,7 @@ TIMING, BASE, TWIN = "timing", "base", "reachable-twin"
 BASES = (BASE, "noted", "rest")
 """The slots of a suite as they are: those that are put otherwise, too, share no call with others,
 so that each has the same neighbours whenever it is put."""
+NOTED_DRAWS, TIMED_DRAWS, TWIN_DRAWS = BASES.index("noted"), len(BASES), len(BASES) + 1
 ENERGY, PRICE = 1000.0, 100.0
 """From kWh to Wh, and from a currency to its hundredth."""
 
@@ -52,6 +53,8 @@ class Phase:
     """Places of the slots in the suite, if they are of it."""
     backwards: bool = False
     """Whether slots that are scored at once come in reverse order."""
+    draws: int = 0
+    """Phases of one number have the same random draws, so that what differs is not chance."""
     run: str = ""
     """What names the run, beside the phase."""
 
@@ -73,8 +76,9 @@ def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
 
     rest = [row for row in range(len(suite.slots)) if row not in {*some, *suite.noted}]
     timed = [row for row in rest if np.isfinite(suite.truth[row, 0])][:TIMED]
-    found = [of_suite(TIMING, timed)]
-    found += [of_suite(*of) for of in zip(BASES, (some, suite.noted, rest), strict=True)]
+    found = [of_suite(TIMING, timed, draws=TIMED_DRAWS)]
+    for draws, of in enumerate(zip(BASES, (some, suite.noted, rest), strict=True)):
+        found.append(of_suite(*of, draws=draws))
     found += [of_suite(f"repeat-{n}", some, repeat=n) for n in range(1, repeats)]
     found.append(of_suite("order", some, _reordered, presentation=Presentation(order=1)))
     found.append(of_suite("units", some, rescaled))
@@ -87,12 +91,14 @@ def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
     if subject.opens:
         for payload in PAYLOADS:
             how = Presentation(note=payload.text)
-            found.append(of_suite(f"note-{payload.name}", suite.noted, presentation=how))
-    found.append(Phase(TWIN, _apart(reachable.twins()), critic))
+            name = f"note-{payload.name}"
+            found.append(of_suite(name, suite.noted, presentation=how, draws=NOTED_DRAWS))
+    found.append(Phase(TWIN, _apart(reachable.twins()), critic, draws=TWIN_DRAWS))
     for place in reachable.FIELDS:
         name = reachable.hostile(place, reachable.HOSTILE[0]).plugin_name
         slots = _apart(reachable.markets(place))
-        found.append(Phase(f"reachable-{place}", slots, critic, run=f"-{name}"))
+        phase = f"reachable-{place}"
+        found.append(Phase(phase, slots, critic, run=f"-{name}", draws=TWIN_DRAWS))
     return found
 
 
@@ -149,7 +155,7 @@ def carry_out(phase: Phase, journal: Journal, place: Place, progress: Progress) 
         {"benchmark": place.digest, "phase": phase.name},
     )
     session = CriticSession(
-        generator=np.random.default_rng([place.seed, 0xBE9C, phase.repeat]),
+        generator=np.random.default_rng([place.seed, 0xBE9C, phase.draws, phase.repeat]),
         seed=place.seed,
         run=f"{place.digest[:16]}-{phase.name}{phase.run}",
         entry=place.digest,

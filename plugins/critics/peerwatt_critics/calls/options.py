@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from peerwatt.errors import PeerWattError, shown
@@ -127,6 +128,11 @@ class CallOptions:
             PeerWattError: there is no such prompt.
         """
         return {"prompt": load_prompt(self.prompt).digest}
+
+    def paraphrased(self) -> Self | None:
+        """Return the critic that asks in other words; None if its prompt has no paraphrase."""
+        other = load_prompt(self.prompt).paraphrase
+        return dataclasses.replace(self, prompt=other) if other else None
 
     def key(self, usual: str = "") -> str | None:
         """Return the key that requests carry, from the environment only; None: they carry none.

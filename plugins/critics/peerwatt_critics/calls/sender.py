@@ -21,6 +21,8 @@ from peerwatt_critics.calls.tally import Tally
 OPTION = {"calls": "max_calls", "tokens": "max_tokens", "nanodollars": "max_dollars"}
 """The option that sets each limit of the ledger."""
 
+LOADING_SECONDS = 30.0
+
 
 class Capped(Exception):
     """No further request may be sent in this run."""
@@ -136,7 +138,9 @@ class Sender:
 
     async def _once(self, request: Request) -> Reply:
         """Send `request` once; whatever goes wrong is a `TransportError`."""
-        limit = self._options.timeout
+        # Transports keep the timeout of a request; this ends a client that hangs by itself, and
+        # leaves it the seconds that it may take to load.
+        limit = self._options.timeout + LOADING_SECONDS
         try:
             async with asyncio.timeout(limit):
                 reply = await self._transport.complete(request)
