@@ -3,12 +3,14 @@
 Run: python perf/critics.py [overhead] [student] [afford] [--task pilot-v1 ...]
 
 - overhead: CPU and wall-clock seconds of IPPO with `distilled` (teacher: rule) against `none` and
-  `rule`, in pairs that alternate; and time per step of 32 communities.
+  `rule`, in pairs that alternate; and CPU time per call of 32 slots, lessons in the other thread
+  included.
 - student: true error of `distilled` against its teacher on every slot while IPPO trains, so while
   policies drift, beside the held-out error that it reports of itself.
 - afford: the table of calls, tokens, dollars and seconds. The model is the rule critic behind a
-  server on loopback, in a process of its own: its replies cost nothing and come at once, so what
-  is measured is the calls and what they cost besides the model. Counts are scaled to a million
+  server on loopback, in a process of its own: its replies come at once, so what is measured is the
+  calls and the time they take besides the model's. Tokens are estimates, at three bytes each;
+  dollars are unknown unless --price-in and --price-out tell prices. Counts are scaled to a million
   agent-steps from what was played, which the table states.
 """
 
@@ -35,14 +37,21 @@ from peerwatt.runs import TrainingRun
 from peerwatt_algorithms.ippo import IPPO
 from peerwatt_critics.distilled import DistilledCritic
 from peerwatt_critics.none import NoCritic
+from peerwatt_critics.prompting import load_prompt
 from peerwatt_critics.rule import RuleCritic
 
 TESTS = Path(__file__).parents[1] / "tests" / "critics"
 SERVE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from fake_server import FakeServer
-with FakeServer() as server:
+from fake_server import FakeServer, replies, rule
+scale = int(sys.argv[2])
+
+def counted(exchange):
+    sizes = len(exchange.seen.body), len(exchange.answer())
+    replies(usage=tuple(size // 3 for size in sizes))(exchange)
+
+with FakeServer(lambda _: counted, lambda seen: rule(seen, scale)) as server:
     print(server.url, flush=True)
     sys.stdin.read()
 """
@@ -80,10 +89,12 @@ class Watched:
         self.errors = []
 
     def __call__(self, work):
+        """Take the place of `work`."""
         self.work = work
         return self
 
     def score(self, slots):
+        """Return the scores, and keep how far they are off."""
         scores = self.work.score(slots)
         self.errors.append(np.abs(np.array(scores) - np.array(score_slots(slots))))
         return scores
@@ -92,7 +103,7 @@ class Watched:
 def overhead(names, options, console):
     """Time critics in turn, so that whatever else the machine does falls on all of them."""
     table = Table(title=f"IPPO, 32 communities, {options.budget:,} agent-steps, median of pairs")
-    for name in ("task", "critic", "CPU s", "wall s", "CPU +%", "wall +%", "range", "ms per step"):
+    for name in ("task", "critic", "CPU s", "wall s", "CPU +%", "range", "wall +%", "range"):
         table.add_column(name, justify="right")
     critics = {"none": NoCritic(), "rule": RuleCritic(), "distilled": DistilledCritic()}
     for name in names:
@@ -104,28 +115,21 @@ def overhead(names, options, console):
             for critic in list(critics)[:: 1 if repeat % 2 else -1]:
                 runs[critic].append(Train(task, critics[critic], options.budget, repeat))
         for critic, done in runs.items():
-            more = [
-                [getattr(a, kind) / getattr(b, kind) * 100 - 100 for a, b in paired]
-                for kind in ("cpu", "wall")
-                for paired in [list(zip(done, runs["none"], strict=True))]
-            ]
-            extra = [1000 * (a.cpu - b.cpu) for a, b in zip(done, runs["none"], strict=True)]
-            calls = task_calls(task, options.budget)
+            pairs = list(zip(done, runs["none"], strict=True))
+            more = []
+            for kind in ("cpu", "wall"):
+                values = [getattr(a, kind) / getattr(b, kind) * 100 - 100 for a, b in pairs]
+                more += [f"{statistics.median(values):+.1f}"]
+                more += [f"{min(values):+.0f} to {max(values):+.0f}"]
             table.add_row(
                 name,
                 critic,
                 f"{statistics.median(run.cpu for run in done):.2f}",
                 f"{statistics.median(run.wall for run in done):.2f}",
-                *(f"{statistics.median(values):+.1f}" for values in more),
-                f"{min(more[1]):+.0f} to {max(more[1]):+.0f}",
-                f"{statistics.median(extra) / calls:.3f}",
+                *more,
             )
     console.print(table)
     step_times(names, console)
-
-
-def task_calls(task, budget):
-    return budget // (task.community.size * 32)
 
 
 def step_times(names, console):
@@ -172,9 +176,7 @@ def student(names, options, console):
     for name in names:
         for seed in range(options.seeds):
             watched = Watched(DistilledCritic())
-            done = Train(
-                load_task(name), watched.critic, options.budget, seed, watch=watched
-            )
+            done = Train(load_task(name), watched.critic, options.budget, seed, watch=watched)
             errors, usage = np.array(watched.errors), done.usage
             held_out, feasible = usage.held_out, usage.slots - usage.undefined
             late = errors[len(errors) // 2 :]
@@ -196,9 +198,9 @@ def student(names, options, console):
 
 
 @contextmanager
-def server():
+def server(prompt):
     """Yield the address of the rule critic behind a server in another process."""
-    command = [sys.executable, "-c", SERVE, str(TESTS)]
+    command = [sys.executable, "-c", SERVE, str(TESTS), str(load_prompt(prompt).scale)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:
         try:
@@ -208,39 +210,35 @@ def server():
 
 
 def afford(names, options, console):
-    table = Table(
-        title=f"Per million agent-steps of IPPO, {options.client} where a model is asked"
-    )
+    table = Table(title=f"Per million agent-steps of IPPO, {options.client} where a model is asked")
     for column in ("task", "critic", "played", "questions", "calls", "cache hits", "tokens in"):
         table.add_column(column, justify="right")
     for column in ("tokens out", "dollars", "s waiting", "s in all", "agent-steps/s"):
         table.add_column(column, justify="right")
-    with server() as url:
-        for name in names:
-            for label, text, budget in plans(url, options):
-                with TemporaryDirectory() as folder:
-                    critic = from_text("critic", text)[1]
-                    done = Train(load_task(name), critic, budget, store=Path(folder))
-                table.add_row(name, label, f"{done.steps:,}", *costs(done))
+    for name in names:
+        for label, prompt, template, budget in plans(options):
+            with server(prompt) as url, TemporaryDirectory() as folder:
+                critic = from_text("critic", template.replace("URL", url))[1]
+                done = Train(load_task(name), critic, budget, store=Path(folder))
+            table.add_row(name, label, f"{done.steps:,}", *costs(done))
     console.print(table)
 
 
-def plans(url, options):
-    """Yield (label, critic, agent-steps to play): few where every slot is asked about."""
+def plans(options):
+    """Yield label, prompt, critic and agent-steps to play: few where every slot is asked about."""
     model = "openai/fake" if options.client == "llm" else "fake"
-    base = f"{options.client}:model={model},api_base={url}"
-    if options.client == "llm":
-        base += ",api_key_env=PEERWATT_FAKE_KEY"
+    asked = f"{options.client}:model={model},api_base=URL"
     if options.price_in is not None and options.price_out is not None:
-        base += f",price_in={options.price_in},price_out={options.price_out}"
+        asked += f",price_in={options.price_in},price_out={options.price_out}"
     few, many = options.few, options.budget
-    yield "none", "none", many
-    yield "rule", "rule", many
-    yield "all slots, no cache", f"{base},cache=none", few
-    yield "5 % of slots, no cache", f"{base},cache=none,share=0.05", 4 * few
-    yield "all slots, cache, households-v1", base, few
-    yield "all slots, cache, summary-v1", f"{base},prompt=summary-v1", few
-    yield "distilled", f'distilled:{{"teacher": "{base}"}}', many
+    households, summary = "households-v1", "summary-v1"
+    yield "none", households, "none", many
+    yield "rule", households, "rule", many
+    yield "all slots, no cache", households, f"{asked},cache=none", few
+    yield "5 % of slots, no cache", households, f"{asked},cache=none,share=0.05", 4 * few
+    for prompt in (households, summary):
+        yield f"all slots, cache, {prompt}", prompt, f"{asked},prompt={prompt}", few
+    yield "distilled", households, f'distilled:{{"teacher": "{asked}"}}', many
 
 
 def costs(done):
@@ -249,6 +247,8 @@ def costs(done):
     if usage is None or not usage.calls:
         return *("-",) * 7, f"{done.wall * scale:.1f}", speed
     asked = usage.held_out.asked if usage.held_out else usage.scored
+    if usage.told:
+        print(*usage.told, sep="\n", file=sys.stderr)
     counts = (asked, usage.calls, usage.cache_hits, usage.prompt_tokens, usage.completion_tokens)
     return (
         *(f"{count * scale:,.0f}" for count in counts),
@@ -265,7 +265,9 @@ def main():
     parser.add_argument("parts", nargs="*", metavar="|".join(parts), default=[])
     parser.add_argument("--task", nargs="+", default=["pilot-v1", "fontana-v1"])
     parser.add_argument("--budget", type=int, default=1_000_000, help="agent-steps of a training")
-    parser.add_argument("--few", type=int, default=50_000, help="the same where all slots are asked")
+    parser.add_argument(
+        "--few", type=int, default=50_000, help="the same where all slots are asked"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--client", choices=("openai-http", "llm"), default="openai-http")

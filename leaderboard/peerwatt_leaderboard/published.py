@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from peerwatt.criticbench.record import FOLDER
 from peerwatt.runs.entries import Board, Entry, Run, boards_from
 from peerwatt.submissions.collection import read_results
 from peerwatt.submissions.entry import EntryRecord, Header
@@ -51,7 +52,7 @@ def read_published(root: Path) -> tuple[list[Board], Published]:
     Raises:
         PeerWattError: the root itself cannot be read.
     """
-    results = read_results(root)
+    results = read_results(root, beside=(FOLDER,))
     records: dict[Path, EntryRecord] = {}
     outdated: list[Outdated] = []
     runs: list[Run] = []

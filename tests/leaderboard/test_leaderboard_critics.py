@@ -462,3 +462,12 @@ def test_a_page_with_bad_runs_is_still_refused(tmp_path, records):
     path.write_text("[]")
     with pytest.raises(PeerWattError, match=re.escape(str(path))):
         build(tmp_path / "runs", tmp_path / "site")
+
+
+def test_critics_beside_submitted_entries_are_not_read(tmp_path, records):
+    write_record(tmp_path / "results", records["rule"])
+    (tmp_path / "results" / "ledger.jsonl").write_text("")
+    build(tmp_path / "results", tmp_path / "site")
+    text = (tmp_path / "site" / "index.html").read_text()
+    assert "No entry has been submitted yet" in text
+    assert 'id="critics' not in text

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from peerwatt.plugins.texts import from_text
-from peerwatt.runs.config import _contents, _record
+from peerwatt.runs.config import plugin_contents, plugin_record
 from peerwatt.runs.result import PluginRecord
 
 PATH = re.compile(r"""(?<![^\s"'=,:\[])(?:~|\.{1,2})?/(?!/)(?:[^/\s"',\]]+/)*(?=[^/\s"',\]])""")
@@ -45,7 +45,7 @@ def examined(text: str) -> Examined:
         PeerWattError: there is no such critic, or an option is wrong.
     """
     plugin, critic = from_text("critic", text)
-    record = _record(plugin, critic, _contents(plugin, critic))
+    record = plugin_record(plugin, critic, plugin_contents(plugin, critic))
     record = record.model_copy(update={"options": without_paths(record.options)})
     options = {
         field.name: value

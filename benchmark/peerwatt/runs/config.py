@@ -98,8 +98,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
             "leave out --critic."
         )
     budget = config.budget if trainable else 0
-    algorithm_record = _record(algorithm_plugin, algorithm)
-    critic_record = _record(critic_plugin, critic, _contents(critic_plugin, critic))
+    algorithm_record = plugin_record(algorithm_plugin, algorithm)
+    critic_record = plugin_record(critic_plugin, critic, plugin_contents(critic_plugin, critic))
     task_record = TaskRecord(
         name=task.name,
         content_hash=task.content_hash,
@@ -142,10 +142,10 @@ def _mechanism(config: RunConfig, task: Task) -> tuple[PluginRecord, CompiledMec
     options = {**options, **dict(config.mechanism_options)}
     plugin = find("mechanism", name)
     instance = build("mechanism", plugin, options)
-    return _record(plugin, instance), compile_mechanism(instance, plugin.spec.name)
+    return plugin_record(plugin, instance), compile_mechanism(instance, plugin.spec.name)
 
 
-def _contents(plugin: Registered, critic: Any) -> dict[str, str]:
+def plugin_contents(plugin: Registered, critic: Any) -> dict[str, str]:
     """Return option -> SHA-256 of the file that it names, if the critic has a method that tells.
 
     Raises:
@@ -164,9 +164,14 @@ def _contents(plugin: Registered, critic: Any) -> dict[str, str]:
         ) from None
 
 
-def _record(
+def plugin_record(
     plugin: Registered, instance: Any, contents: dict[str, str] | None = None
 ) -> PluginRecord:
+    """Return what a result tells of `plugin`, made as `instance`.
+
+    Raises:
+        PeerWattError: an option cannot stand in a record.
+    """
     try:
         options = json.loads(json.dumps(recorded_options(instance), allow_nan=False))
     except (TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,7 +108,12 @@ def read_entry_in_place(folder: Path) -> Submission:
     return entry
 
 
-def read_results(root: Path, base: Path | None = None, maintainer: bool = False) -> Results:
+def read_results(
+    root: Path,
+    base: Path | None = None,
+    maintainer: bool = False,
+    beside: Collection[str] = (),
+) -> Results:
     """Read all entries below `root`; what is wrong with one leaves the others alone.
 
     Args:
@@ -117,6 +122,7 @@ def read_results(root: Path, base: Path | None = None, maintainer: bool = False)
             contradict each other, one of its own stands.
         maintainer: allow what maintainers do: remove an entry that the ledger tells as removed,
             add lines to the ledger, change the README.
+        beside: names in `root` that are none of its business.
 
     Raises:
         PeerWattError: `root` itself, or anything in `base`, cannot be read.
@@ -128,7 +134,7 @@ def read_results(root: Path, base: Path | None = None, maintainer: bool = False)
         below: list[Path] = []
         for folder in folders:
             try:
-                below += names_in(folder, level)[0]
+                below += names_in(folder, level, () if level else beside)[0]
             except PeerWattError as error:
                 if level == 0:
                     raise

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -114,8 +114,12 @@ def check_no_link(path: Path) -> None:
             refuse(part, "", "is a link", "submit the files themselves")
 
 
-def names_in(folder: Path, level: int) -> tuple[list[Path], dict[Path, int]]:
+def names_in(
+    folder: Path, level: int, beside: Collection[str] = ()
+) -> tuple[list[Path], dict[Path, int]]:
     """List a folder of the layout: its folders, and its files with their sizes.
+
+    Names that are listed in `beside` are passed over.
 
     Raises:
         PeerWattError: it holds a name that does not belong there, or anything but plain files and
@@ -129,6 +133,8 @@ def names_in(folder: Path, level: int) -> tuple[list[Path], dict[Path, int]]:
             refuse(folder, "", "is no folder", "name the folder of an entry or of the results")
         with os.scandir(folder) as found:
             for item in found:
+                if item.name in beside:
+                    continue
                 path = folder / item.name
                 state = item.stat(follow_symlinks=False)
                 _check_kind(path, state)
