@@ -28,10 +28,6 @@ def cli(capsys, monkeypatch, tmp_path):
 
     before = set(sys.modules)
     monkeypatch.chdir(tmp_path)
-    for variable in (loader.FILES, loader.ONLY, loader.STRICT):
-        # Set first, so that what a flag writes is taken back at the end.
-        monkeypatch.setenv(variable, "")
-        monkeypatch.delenv(variable)
     yield peerwatt
     monkeypatch.undo()
     loader.registry.cache_clear()
