@@ -151,20 +151,24 @@ def step_times(names, console):
         with opened(DistilledCritic(), session) as work:
             for slots in batches[:320]:
                 work.score(slots)
-            times, all_of_it = [], time.process_time()
-            for slots in batches[320:]:
-                began = time.thread_time()
-                work.score(slots)
-                times.append(time.thread_time() - began)
-            all_of_it = (time.process_time() - all_of_it) / 320
-        began = time.process_time()
-        for slots in batches[320:]:
-            score_slots(slots)
-        rule = (time.process_time() - began) / 320
-        values = (rule, statistics.mean(times), all_of_it)
+            here = blocks(work.score, batches[320:], time.thread_time)
+            everywhere = blocks(work.score, batches[320:], time.process_time)
+        rule = blocks(score_slots, batches[320:], time.process_time)
+        values = (rule, here, everywhere)
         milliseconds = (f"{1000 * value:.3f}" for value in values)
         table.add_row(name, str(market.num_agents), *milliseconds, "<= 0.3")
     console.print(table)
+
+
+def blocks(score, batches, clock, size=32):
+    """Return the seconds of a call, the median of blocks of as many calls as a join takes."""
+    seconds = []
+    for start in range(0, len(batches), size):
+        began = clock()
+        for slots in batches[start : start + size]:
+            score(slots)
+        seconds.append((clock() - began) / size)
+    return statistics.median(seconds)
 
 
 def student(names, options, console):

@@ -19,7 +19,7 @@ import numpy as np
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.critic import FairnessScores, Floats, SlotBatch
 from peerwatt.fairness.session import CriticSession, CriticUsage, HeldOut, OpenCritic
-from peerwatt_critics.held_out import LEAST, WINDOW, HeldOutErrors
+from peerwatt_critics.held_out import FEW_RESAMPLES, LEAST, WINDOW, HeldOutErrors
 from peerwatt_critics.members import FBS, begun, contents_of, made
 from peerwatt_critics.pace import Pace
 from peerwatt_critics.student import (
@@ -148,7 +148,8 @@ class School:
         if questions:
             self._ask(questions)
         if len(self.errors) > before and len(self.errors) >= LEAST:
-            high = self.errors.estimate(len(self.errors) - WINDOW).high
+            start = len(self.errors) - WINDOW
+            high = self.errors.estimate(start, resamples=FEW_RESAMPLES).high
             self._too_far_off = high is None or high > self._bound
         knowledge = None
         if len(self._labels) >= self._ready:

@@ -12,6 +12,8 @@ LEAST = 20
 WINDOW = 40
 """Latest held-out slots by which a run judges its student: policies drift, and so do slots."""
 RESAMPLES = 1000
+FEW_RESAMPLES = 200
+"""Enough to decide how much to ask next."""
 
 
 class Estimate(NamedTuple):
@@ -47,7 +49,9 @@ class HeldOutErrors:
             self._sums.append(float(errors.sum()))
             self._counts.append(len(errors))
 
-    def estimate(self, start: int = 0, stop: int | None = None) -> Estimate:
+    def estimate(
+        self, start: int = 0, stop: int | None = None, resamples: int = RESAMPLES
+    ) -> Estimate:
         """Return the mean over scores of the slots from `start` to `stop`, as of a list."""
         chosen = slice(max(0, start), stop)
         if not self._calls[chosen]:
@@ -62,7 +66,7 @@ class HeldOutErrors:
             (sums, counts),
             lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis),
             paired=True,
-            n_resamples=RESAMPLES,
+            n_resamples=resamples,
             method="percentile",
             rng=np.random.default_rng(self._seed),
         ).confidence_interval
