@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from peerwatt.criticbench.measures import constant
 from peerwatt.criticbench.record import POOLED, SCORES, CriticRecord, Estimate, Variant
 
 TITLES = {name: name.upper() for name in SCORES} | {POOLED: "All four"}
@@ -14,6 +15,13 @@ TITLES = {name: name.upper() for name in SCORES} | {POOLED: "All four"}
 NOTHING = Estimate(estimate=None)
 CONSTRUCTION = "≡"
 """Stands where the critic's input cannot differ."""
+EMPTY = {
+    "not-applicable": ("–", "makes no sense for this critic"),
+    "no calls": ("–", "asks no model"),
+    "cached": ("–", "answered from the cache: nothing was paid here"),
+    "unknown": ("unknown", "the critic does not tell what it sends"),
+}
+"""Why a column has no number -> what stands there, and what it means."""
 
 VARIANTS = {
     "order": ("Household order", "households come in another order and under other ids"),
@@ -22,6 +30,9 @@ VARIANTS = {
     "batch": ("Slot order", "slots that share a call come in another order"),
 }
 """Variant of the same market -> its title, and what is put otherwise."""
+
+UNMOVED = ("Reliability", "Invariance", "Robustness")
+"""Groups of columns in which a critic that always says the same is perfect for no merit."""
 
 Unit = Literal["error", "score", "percent", "seconds", "dollars"]
 _DIGITS = {"error": 3, "score": 2, "percent": 1}
@@ -70,8 +81,30 @@ def _share(part: int, whole: int) -> Estimate:
     return Estimate(estimate=part / whole if whole else None)
 
 
+def asked(record: CriticRecord) -> bool:
+    """Return whether a model had a say, be it by answers that were paid for before."""
+    usages = record.operations.usage.values()
+    return bool(record.operations.calls) or any(usage.modelled for usage in usages)
+
+
 def _no_calls(record: CriticRecord) -> str:
-    return "" if record.operations.calls else "no calls"
+    if record.operations.calls:
+        return ""
+    return "cached" if asked(record) else "no calls"
+
+
+def _reached(record: CriticRecord) -> Estimate:
+    """Return the share of scores that changed where the critic was told something else."""
+    fields = [field for field in record.robustness.reachable if field.same_input is False]
+    return _share(sum(field.changed for field in fields), sum(field.scores for field in fields))
+
+
+def _same_input(record: CriticRecord) -> str:
+    """Return why there is no such share: what it was told is the same, or unknown."""
+    same = [field.same_input for field in record.robustness.reachable]
+    if False in same:
+        return ""
+    return "by-construction" if same and None not in same else "unknown"
 
 
 _VALIDITY = (
@@ -143,11 +176,10 @@ _CONDUCT = (
     Column(
         "reachable", "Reachable text", "Robustness", "percent", "low",
         "Scores that changed when hostile text stood in a place that an attacker can write to: "
-        "names of households, titles of tasks, names of plugins.",
-        lambda record: _share(
-            sum(field.changed for field in record.robustness.reachable),
-            sum(field.scores for field in record.robustness.reachable),
-        ),
+        "names of households, titles of tasks, names of plugins. ≡: the same bytes are sent; "
+        "“unknown”: the critic does not tell what it sends.",
+        _reached,
+        _same_input,
     ),
     Column(
         "lift", "Lift, if exposed", "Robustness", "error", "low",
@@ -183,7 +215,7 @@ _CONDUCT = (
     Column(
         "latency", "Latency", "Operations", "seconds", "low",
         "Median wall-clock time of scoring one slot alone for the first time, on the machine that "
-        "the benchmark ran on.",
+        "the benchmark ran on; slots that got no score are left out.",
         lambda record: record.operations.cold.p50,
     ),
 )  # fmt: skip
@@ -244,9 +276,11 @@ def cell(column: Column, record: CriticRecord) -> Cell:
     if constructed and not value.estimate:
         told = "by construction: what the critic is given cannot differ"
         return Cell(column, CONSTRUCTION, "0", told, faint=True)
-    if status in ("not-applicable", "no calls"):
-        told = "asks no model" if status == "no calls" else "makes no sense for this critic"
-        return Cell(column, "–", "", told, faint=True)
+    if status in EMPTY:
+        text, told = EMPTY[status]
+        return Cell(column, text, "", told, faint=True)
+    if value.estimate == 0.0 and column.group in UNMOVED and constant(record.validity):
+        return Cell(column, "constant", "", "it says the same of every market", faint=True)
     if value.estimate is None:
         if column.unit == "dollars":
             return Cell(column, "unknown", "", "the price of the model is not known", faint=True)

@@ -30,6 +30,7 @@ from peerwatt_leaderboard.critic_columns import (
     TITLES,
     VARIANTS,
     Column,
+    asked,
     cell,
     conduct,
     quality,
@@ -301,7 +302,7 @@ def interval_text(estimate: Estimate, *, signed: bool = False, unit: Any = "erro
 def _cost(record: CriticRecord) -> str:
     """Write what a thousand calls cost."""
     if not record.operations.calls:
-        return "no calls"
+        return "cached" if asked(record) else "no calls"
     dollars = record.operations.dollars_per_1000_calls
     return "unknown" if dollars is None else f"${written(dollars, 'dollars')}"
 
@@ -404,6 +405,7 @@ def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
         "dirty": record.environment.git_dirty,
         "options": json.dumps(record.critic.options, indent=2, ensure_ascii=False, sort_keys=True),
         "cost": _cost(record),
+        "asked": asked(record),
         "models": models,
         "tokens": [
             None if value is None else f"{value:,.0f}"

@@ -8,7 +8,6 @@ told; none takes the page down.
 from __future__ import annotations
 
 import json
-import math
 import os
 import stat
 from collections import Counter, defaultdict
@@ -20,23 +19,21 @@ from typing import Any
 
 import numpy as np
 
-from peerwatt.criticbench import measures
+from peerwatt.criticbench import influence, measures
 from peerwatt.criticbench.record import (
     FOLDER,
     MAX_RECORD_BYTES,
     POOLED,
-    Arm,
     CriticRecord,
     Estimate,
-    Influence,
     SuiteRecord,
     bench_hash,
 )
 from peerwatt.criticbench.resampling import quantile, rate
 from peerwatt.criticbench.suite import load_suite, suite_names
 from peerwatt.errors import PeerWattError, shown
-from peerwatt.evaluation.statistics import Interval, bootstrap_difference, bootstrap_iqm
 from peerwatt.submissions.guards import MAX_SEEDS, parse_object, refuse, strictly
+from peerwatt_leaderboard.critic_columns import asked
 
 MOST_RECORDS = 200
 """Records that one page shows; what is beyond is left out, and told."""
@@ -59,7 +56,7 @@ class CriticEntry:
     @property
     def asks(self) -> bool:
         """Whether a model answers, not a formula."""
-        return bool(self.record.operations.calls) or bool(self.record.critic.options.get("model"))
+        return asked(self.record) or bool(self.record.critic.options.get("model"))
 
 
 @dataclass(frozen=True)
@@ -170,8 +167,8 @@ def _check(file: Path, record: CriticRecord) -> None:
             "tells of more replies than calls, or more faults than replies",
             _MEND,
         )
-    for influence in record.influence:
-        for arm in (influence.none, influence.rule, influence.critic):
+    for found in record.influence:
+        for arm in (found.none, found.rule, found.critic):
             if not 1 <= len(arm.seeds) <= MAX_SEEDS or any(
                 len(values) != len(arm.seeds) for values in arm.values.values()
             ):
@@ -221,46 +218,9 @@ def _recomputed(record: CriticRecord) -> CriticRecord:
     return record.model_copy(
         update={
             "operations": operations.model_copy(update=timed | counted),
-            "influence": [_influence(influence) for influence in record.influence],
+            "influence": [influence.recomputed(found) for found in record.influence],
         }
     )
-
-
-def _influence(influence: Influence) -> Influence:
-    """Return `influence` with means and differences computed from the values of its seeds."""
-    arms = {}
-    for name in ("none", "rule", "critic"):
-        arm: Arm = getattr(influence, name)
-        iqm = {
-            key: _estimate(bootstrap_iqm(_floats(values), np.random.default_rng(0)))
-            for key, values in arm.values.items()
-        }
-        arms[name] = arm.model_copy(update={"iqm": iqm})
-    ours = influence.critic.values
-    differences = {
-        field: {
-            key: _estimate(
-                bootstrap_difference(
-                    _floats(ours[key]), _floats(base.values[key]), np.random.default_rng(0)
-                )
-            )
-            for key in ours
-            if key in base.values
-        }
-        for field, base in (("against_none", influence.none), ("against_rule", influence.rule))
-    }
-    return influence.model_copy(update=arms | differences)
-
-
-def _floats(values: Sequence[float | None]) -> list[float]:
-    """Return the values, NaN for one that is undefined: so is then what rests on it."""
-    return [math.nan if value is None else value for value in values]
-
-
-def _estimate(interval: Interval) -> Estimate:
-    """Return an interval as records hold it."""
-    values = (x if math.isfinite(x) else None for x in interval)
-    return Estimate(**dict(zip(("estimate", "low", "high"), values, strict=True)))
 
 
 def _common(entries: Sequence[CriticEntry]) -> dict[str, Estimate]:

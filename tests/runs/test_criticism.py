@@ -112,7 +112,8 @@ def test_an_account_that_is_wrong_fails_no_run_but_is_noted(tmp_path):
     result = read_result(execute(run_of(boasts=True), tmp_path))
     assert result.critic_usage is None
     assert result.notes == [
-        "critic 'asking': usage tells of prompt_tokens: Input should be greater than or equal to 0"
+        "critic 'asking': usage tells of prompt_tokens = -1: "
+        "Input should be greater than or equal to 0"
     ]
 
 

@@ -333,7 +333,7 @@ class WrongWork(Work):
         return {"slots": 1}
 
 
-@registered("usage", "usage returns dict before it scored anything: return")
+@registered("usage", "(usage before it scored anything): usage returns dict: return")
 @dataclass(frozen=True)
 class TellsADict(Opened):
     weight: float = 0.5

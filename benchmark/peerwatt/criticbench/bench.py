@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +11,15 @@ import numpy as np
 
 from peerwatt.criticbench import measures, reachable
 from peerwatt.criticbench.journal import Journal, total
+from peerwatt.criticbench.operations import operations
 from peerwatt.criticbench.phases import (
     BASE,
     BASES,
     TIMING,
     TWIN,
-    Place,
     Progress,
+    Workplace,
+    attacks,
     carry_out,
     lines_of,
     paraphrased,
@@ -27,8 +28,6 @@ from peerwatt.criticbench.phases import (
 from peerwatt.criticbench.record import (
     FOLDER,
     CriticRecord,
-    Latency,
-    Operations,
     ReachableField,
     Robustness,
     Row,
@@ -39,14 +38,12 @@ from peerwatt.criticbench.record import (
     file_name,
     read_critic_record,
 )
-from peerwatt.criticbench.resampling import quantile, rate
 from peerwatt.criticbench.subject import Examined
 from peerwatt.criticbench.suite import Suite
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.provenance import environment
 
 MAX_REPEATS = 50
-MOST_SECONDS = 1000
 JOURNAL = "journal.jsonl"
 
 
@@ -108,7 +105,7 @@ class Bench:
         """
         if self.finished:
             return read_critic_record(self.file)
-        place = Place(self._folder, self._store, self.digest, self.seed, self.again)
+        place = Workplace(self._folder, self._store, self.digest, self.seed, self.again)
         journal = Journal(self._folder / JOURNAL, again=self.again)
         try:
             for phase in self._phases:
@@ -119,7 +116,7 @@ class Bench:
             record = self._record(journal)
         finally:
             journal.close()
-        written(self.file, record)
+        write_record(self.file, record)
         return record
 
     def _record(self, journal: Journal) -> CriticRecord:
@@ -141,7 +138,7 @@ class Bench:
             },
             calibration=estimates.calibration,
             robustness=self._robustness(estimates.injection, journal),
-            operations=self._operations(journal),
+            operations=operations([phase.name for phase in self._phases], journal, self._folder),
             rows=rows,
             environment=environment(),
             command=self._command(),
@@ -211,16 +208,15 @@ class Bench:
             abstained_once=found.once,
         )
 
-    def _questions(self, phase: str, journal: Journal) -> set[tuple[str, str]]:
-        """Return the questions that were put in the attempt that ended `phase`."""
-        return {
-            (str(line.get("path")), str(line.get("question")))
-            for line in lines_of(self._folder, phase, 1, "answer")
-        }
-
     def _same_questions(self, phase: str, other: str, journal: Journal) -> bool | None:
         """Return whether `phase` put no question that `other` did not; None if none are told."""
-        here, there = self._questions(phase, journal), self._questions(other, journal)
+        here, there = (
+            {
+                (str(line.get("path")), str(line.get("question")))
+                for line in lines_of(self._folder, name, journal.attempts(name), "answer")
+            }
+            for name in (phase, other)
+        )
         return here <= there if here and there else None
 
     def _robustness(self, found: measures.Injection, journal: Journal) -> Robustness:
@@ -236,75 +232,25 @@ class Bench:
         )
 
     def _reachable(self, field: str, journal: Journal) -> ReachableField:
-        name = f"reachable-{field}"
-        lines = journal.done(name), journal.done(TWIN)
-        scores, twins = (measures.array(line["scores"] if line else []) for line in lines)
-        different = ~np.isclose(scores, twins, rtol=0, atol=1e-9, equal_nan=True)
-        same: bool | None = all(
-            np.array_equal(a, b, equal_nan=True)
-            for a, b in zip(reachable.markets(field), reachable.twins(), strict=True)
-        )
-        if same and self.subject.opens:
-            same = self._same_questions(name, TWIN, journal)
+        compared = changed = 0
+        sames: list[bool | None] = []
+        harmless = measures.array((journal.done(TWIN) or {})["scores"])
+        for phase, payloads in attacks(field).items():
+            scores = measures.array((journal.done(phase) or {})["scores"])
+            twins = harmless[: len(scores)]
+            compared += int((np.isfinite(scores) | np.isfinite(twins)).sum())
+            changed += int((~np.isclose(scores, twins, rtol=0, atol=1e-9, equal_nan=True)).sum())
+            markets = reachable.markets(field, payloads), reachable.twins(len(payloads))
+            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*markets, strict=True))
+            opens = same and self.subject.opens
+            sames.append(self._same_questions(phase, TWIN, journal) if opens else same)
         return ReachableField(
             field=field,
             payloads=len(reachable.HOSTILE),
-            scores=int((np.isfinite(scores) | np.isfinite(twins)).sum()),
-            changed=int(different.sum()),
-            same_input=same,
+            scores=compared,
+            changed=changed,
+            same_input=False if False in sames else None if None in sames else True,
         )
-
-    def _operations(self, journal: Journal) -> Operations:
-        usage = {
-            phase.name: found
-            for phase in self._phases
-            if (found := journal.usage(phase.name)) is not None
-        }
-        whole = total(list(usage.values()))
-        calls = whole.calls if whole else 0
-        replies = calls - sum(whole.failed.values()) if whole else 0
-        counts = self._replies(journal) if calls else Counter()
-        dollars = whole.dollars if whole and calls else None
-        timing = journal.done(TIMING) or {}
-        hits = timing.get("warm_hits")
-        return Operations(
-            usage=usage,
-            calls=calls,
-            retries=whole.retries if whole else 0,
-            replies=replies,
-            first_replies=counts["first"],
-            first_invalid=counts["invalid"],
-            not_repaired=counts["invalid"] - counts["repaired"],
-            refused=counts["refused"],
-            failed_rate=rate(calls - replies, calls),
-            invalid_rate=rate(counts["invalid"], counts["first"]),
-            invalid_after_repair=rate(counts["invalid"] - counts["repaired"], counts["first"]),
-            refusal_rate=rate(counts["refused"], counts["first"]),
-            prompt_tokens_per_call=whole.prompt_tokens / calls if whole and calls else None,
-            completion_tokens_per_call=whole.completion_tokens / calls if whole and calls else None,
-            dollars=dollars,
-            dollars_per_1000_calls=None if dollars is None else 1000 * dollars / calls,
-            cache_hits=whole.cache_hits if whole else 0,
-            cache_hit_rate=hits / len(timing["warm"]) if hits is not None and calls else None,
-            cold=_latency(timing.get("cold", [])),
-            warm=_latency(timing.get("warm", [])),
-        )
-
-    def _replies(self, journal: Journal) -> Counter[str]:
-        """Count first replies, those that could not be used, refusals and repairs that helped."""
-        counts: Counter[str] = Counter()
-        for phase in self._phases:
-            attempts = journal.attempts(phase.name)
-            for line in lines_of(self._folder, phase.name, attempts, "exchange"):
-                if line.get("reply") is None:
-                    continue
-                if line.get("repair"):
-                    counts["repaired"] += not line.get("problem")
-                else:
-                    counts["first"] += 1
-                    counts["invalid"] += bool(line.get("problem"))
-                    counts["refused"] += line.get("problem") == "refused"
-        return counts
 
     def _notes(self, journal: Journal) -> list[str]:
         notes = []
@@ -328,12 +274,7 @@ def _scores_of(values: Sequence[float]) -> Scores:
     return ftg, fbs, fpp, ftb
 
 
-def _latency(seconds: list[float]) -> Latency:
-    kept = [float(value) for value in seconds][:MOST_SECONDS]
-    return Latency(p50=quantile(kept, 0.5), p95=quantile(kept, 0.95), seconds=kept)
-
-
-def written(file: Path, record: CriticRecord) -> None:
+def write_record(file: Path, record: CriticRecord) -> None:
     """Write `record` to `file`, which is there wholly or not at all.
 
     Raises:

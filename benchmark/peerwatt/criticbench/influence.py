@@ -97,20 +97,44 @@ def influence(
             continue
         run = runs["none", ()][0]
         found.append(
-            Influence(
-                task=run.task_record.name,
-                task_hash=run.task_record.content_hash,
-                algorithm=run.algorithm_record.name,
-                mechanism=run.mechanism_record.name,
-                budget=run.budget,
-                none=none,
-                rule=rule,
-                critic=arm,
-                against_none=_against(arm, none),
-                against_rule=_against(arm, rule),
+            recomputed(
+                Influence(
+                    task=run.task_record.name,
+                    task_hash=run.task_record.content_hash,
+                    algorithm=run.algorithm_record.name,
+                    mechanism=run.mechanism_record.name,
+                    budget=run.budget,
+                    none=none,
+                    rule=rule,
+                    critic=arm,
+                    against_none={},
+                    against_rule={},
+                )
             )
         )
     return found, done.failures
+
+
+def recomputed(found: Influence) -> Influence:
+    """Return `found` with means and differences computed from the values of its seeds."""
+    arms = {
+        "none": _with_means(found.none),
+        "rule": _with_means(found.rule),
+        "critic": _with_means(found.critic),
+    }
+    differences = {
+        "against_none": _against(found.critic, found.none),
+        "against_rule": _against(found.critic, found.rule),
+    }
+    return found.model_copy(update=arms | differences)
+
+
+def _with_means(arm: Arm) -> Arm:
+    iqm = {
+        name: _estimate(bootstrap_iqm(_floats(seeds), np.random.default_rng(0)))
+        for name, seeds in arm.values.items()
+    }
+    return arm.model_copy(update={"iqm": iqm})
 
 
 def _arm(label: str, runs: Sequence[ResolvedRun], results: Path) -> Arm | None:
@@ -118,16 +142,12 @@ def _arm(label: str, runs: Sequence[ResolvedRun], results: Path) -> Arm | None:
     if not all(finished(run, results) for run in runs):
         return None
     per_seed = [run_values(read_result(run_folder(results, run))) for run in runs]
-    values = {name: [seed[name] for seed in per_seed] for name in MEASURES}
     return Arm(
         critic=label,
         config_hash=runs[0].config_hash,
         seeds=[run.config.seed for run in runs],
-        values=values,
-        iqm={
-            name: _estimate(bootstrap_iqm(_floats(seeds), np.random.default_rng(0)))
-            for name, seeds in values.items()
-        },
+        values={name: [seed[name] for seed in per_seed] for name in MEASURES},
+        iqm={},
     )
 
 
@@ -138,7 +158,8 @@ def _against(arm: Arm, other: Arm) -> dict[str, Estimate]:
                 _floats(arm.values[name]), _floats(other.values[name]), np.random.default_rng(0)
             )
         )
-        for name in MEASURES
+        for name in arm.values
+        if name in other.values
     }
 
 

@@ -96,8 +96,11 @@ class Journal:
 
     def usage(self, phase: str) -> CriticUsage | None:
         """Return what all attempts at `phase` came to; None if the critic tells nothing."""
-        last = {line["attempt"]: line["usage"] for line in self._of(phase) if line.get("usage")}
-        return total([USAGE.validate_python(usage) for usage in last.values()])
+        return total(list(self._usages(phase).values()))
+
+    def calls(self, phase: str) -> dict[int, int]:
+        """Return attempt at `phase` -> requests that it told of."""
+        return {attempt: usage.calls for attempt, usage in self._usages(phase).items()}
 
     def timed(self, phase: str) -> dict[int, float]:
         """Return slot -> seconds of what was timed in attempts at `phase` that were cut short."""
@@ -108,6 +111,11 @@ class Journal:
             elif line.get("phase") == phase and "slot" in line:
                 found[line["slot"]] = line["seconds"]
         return found
+
+    def _usages(self, phase: str) -> dict[int, CriticUsage]:
+        """Return attempt -> what it told last."""
+        last = {line["attempt"]: line["usage"] for line in self._of(phase) if line.get("usage")}
+        return {attempt: USAGE.validate_python(usage) for attempt, usage in last.items()}
 
     def _of(self, phase: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line.get("phase") == phase]

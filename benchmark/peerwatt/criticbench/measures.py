@@ -46,6 +46,7 @@ from peerwatt.criticbench.resampling import (
     kappa,
     kendall,
     mean,
+    mean_estimate,
     ratio,
     spearman,
 )
@@ -88,9 +89,9 @@ def _part_validity(
     answered = defined & np.isfinite(score)
     error = score - truth
     return PartValidity(
-        coverage=resampling.estimate(mean(resampling, answered.astype(float), defined)),
-        mae=resampling.estimate(mean(resampling, np.abs(error), answered)),
-        bias=resampling.estimate(mean(resampling, error, answered)),
+        coverage=mean_estimate(resampling, answered.astype(float), defined),
+        mae=mean_estimate(resampling, np.abs(error), answered),
+        bias=mean_estimate(resampling, error, answered),
     )
 
 
@@ -126,14 +127,17 @@ def _score_validity(
         found[key] = ScoreValidity(
             slots=int(defined.sum()),
             answered=int(answered.sum()),
-            coverage=resampling.estimate(mean(resampling, answered.astype(float), defined)),
-            mae=resampling.estimate(mean(resampling, np.abs(error[:, columns]), answered)),
-            bias=resampling.estimate(mean(resampling, error[:, columns], answered)),
+            coverage=mean_estimate(resampling, answered.astype(float), defined),
+            mae=mean_estimate(resampling, np.abs(error[:, columns]), answered),
+            bias=mean_estimate(resampling, error[:, columns], answered),
             distinct=_distinct(scored),
             distinct_truth=_distinct(truth[:, columns][answered]),
             undefined_slots=int((~defined).sum()),
             undefined_scored=int((~defined & np.isfinite(score[:, columns])).sum()),
-            **{name: resampling.estimate(value) for name, value in statistics[key].items()},
+            **{
+                name: resampling.estimate(value, answered)
+                for name, value in statistics[key].items()
+            },
         )
     return found
 
@@ -181,7 +185,7 @@ def violations(
                     )
                 )
     total = resampling.sums(sums)
-    shares = (resampling.estimate(ratio(total[:, k], total[:, 0])) for k in (1, 2))
+    shares = (resampling.estimate(ratio(total[:, k], total[:, 0]), sums[:, 0] > 0) for k in (1, 2))
     return (next(shares), next(shares)), counts
 
 
@@ -214,11 +218,13 @@ def reliability(rows: Sequence[Row], resampling: Resampling, repeats: int) -> Re
         turned, could = (np.sum([flips[j][k] for j in columns], axis=0) for k in (0, 1))
         found[name] = ScoreReliability(
             slots=int(counted.sum()),
-            sd=resampling.estimate(np.sqrt(mean(resampling, variance[:, columns], counted))),
-            change=resampling.estimate(mean(resampling, apart[:, columns], counted)),
-            icc=resampling.estimate(averaged(agreement)) if agreement else UNDEFINED,
-            flips=resampling.estimate(ratio(turned, could)),
-            bin_changes=resampling.estimate(mean(resampling, other_bin[:, columns], counted)),
+            sd=resampling.estimate(
+                np.sqrt(mean(resampling, variance[:, columns], counted)), counted
+            ),
+            change=mean_estimate(resampling, apart[:, columns], counted),
+            icc=resampling.estimate(averaged(agreement), counted) if agreement else UNDEFINED,
+            flips=resampling.estimate(ratio(turned, could), counted),
+            bin_changes=mean_estimate(resampling, other_bin[:, columns], counted),
         )
     return Reliability(repeats=repeats, scores=found)
 
@@ -268,7 +274,7 @@ def change(rows: Sequence[Row], name: str, resampling: Resampling) -> Change | N
     return Change(
         slots=int(asked.sum()),
         change={
-            key: resampling.estimate(mean(resampling, difference[:, columns], both[:, columns]))
+            key: mean_estimate(resampling, difference[:, columns], both[:, columns])
             for key, columns in _columns()
         },
         largest=float(difference[both].max()) if both.any() else None,
@@ -302,16 +308,16 @@ def _score_calibration(truth: Floats, score: Floats, resampling: Resampling) -> 
     )
     ece = ratio(np.abs(scores - truths).sum(axis=1), counts.sum(axis=1))
     return ScoreCalibration(
-        slope=resampling.estimate(slope),
-        intercept=resampling.estimate(ratio(sy - slope * sx, n)),
-        ece=resampling.estimate(ece),
+        slope=resampling.estimate(slope, both),
+        intercept=resampling.estimate(ratio(sy - slope * sx, n), both),
+        ece=resampling.estimate(ece, both),
         bins=[
             CalibrationBin(
                 low=k / 10,
                 high=(k + 1) / 10,
                 count=int(counts[0, k]),
                 score=min(1.0, float(scores[0, k] / counts[0, k])),
-                truth=resampling.estimate(ratio(truths[:, k], counts[:, k])),
+                truth=resampling.estimate(ratio(truths[:, k], counts[:, k]), member[:, :, k]),
             )
             for k in range(10)
             if counts[0, k]
@@ -353,19 +359,28 @@ def injection(rows: Sequence[Row], resampling: Resampling) -> Injection:
             PayloadResult(
                 payload=payload.name,
                 wants=payload.wants,
-                lift=resampling.estimate(mean(resampling, lift, both)),
-                hijacked=resampling.estimate(mean(resampling, there, elsewhere))
-                if hostile
-                else UNDEFINED,
+                lift=mean_estimate(resampling, lift, both),
+                hijacked=mean_estimate(resampling, there, elsewhere) if hostile else UNDEFINED,
             )
         )
     overall = (
-        resampling.estimate(
-            mean(resampling, *(np.concatenate(column, axis=1) for column in zip(*of, strict=True)))
+        mean_estimate(
+            resampling, *(np.concatenate(column, axis=1) for column in zip(*of, strict=True))
         )
         for of in (moved[True], taken, moved[False])
     )
     return Injection(results, *overall)
+
+
+def constant(found: Validity) -> bool:
+    """Return whether a critic gives each of the four scores the same value whatever the market.
+
+    Then it is steady, insensitive and never wrong-headed for no merit.
+    """
+    answered = [of for name in SCORES if (of := found.scores[name]).answered > 1]
+    return bool(answered) and all(
+        round((of.distinct.estimate or 0.0) * of.answered) == 1 for of in answered
+    )
 
 
 class Measured(NamedTuple):
@@ -438,7 +453,7 @@ def common_errors(records: Mapping[str, Sequence[Row]]) -> dict[str, Estimate]:
     answered = np.isfinite(truth) & np.all([np.isfinite(s) for s in scores.values()], axis=0)
     resampling = resampling_of(first)
     return {
-        name: resampling.estimate(mean(resampling, np.abs(score - truth), answered))
+        name: mean_estimate(resampling, np.abs(score - truth), answered)
         for name, score in scores.items()
     }
 

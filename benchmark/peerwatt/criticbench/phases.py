@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from peerwatt.criticbench import reachable
 from peerwatt.criticbench.journal import USAGE, Journal
-from peerwatt.criticbench.payloads import PAYLOADS
+from peerwatt.criticbench.payloads import HOSTILE, PAYLOADS, Payload
 from peerwatt.criticbench.subject import Examined
 from peerwatt.criticbench.suite import Floats, Suite, batches, with_households
 from peerwatt.errors import PeerWattError, shown, told
@@ -32,6 +33,9 @@ TIMING, BASE, TWIN = "timing", "base", "reachable-twin"
 BASES = (BASE, "noted", "rest")
 """The slots of a suite as they are: those that are put otherwise, too, share no call with others,
 so that each has the same neighbours whenever it is put."""
+SILENCE = 10
+"""Requests in a row without a reply after which a model counts as gone."""
+NEVER = 10**9
 NOTED_DRAWS, TIMED_DRAWS, TWIN_DRAWS = BASES.index("noted"), len(BASES), len(BASES) + 1
 ENERGY, PRICE = 1000.0, 100.0
 """From kWh to Wh, and from a currency to its hundredth."""
@@ -61,7 +65,7 @@ class Phase:
 
 def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
     """Return all phases of the benchmark of one critic, in their order."""
-    critic = subject.critic
+    critic = patient(subject.critic)
     some = suite.repeated
 
     def of_suite(
@@ -95,11 +99,36 @@ def phases(subject: Examined, suite: Suite, repeats: int) -> list[Phase]:
             found.append(of_suite(name, suite.noted, presentation=how, draws=NOTED_DRAWS))
     found.append(Phase(TWIN, _apart(reachable.twins()), critic, draws=TWIN_DRAWS))
     for place in reachable.FIELDS:
-        name = reachable.hostile(place, reachable.HOSTILE[0]).plugin_name
-        slots = _apart(reachable.markets(place))
-        phase = f"reachable-{place}"
-        found.append(Phase(phase, slots, critic, run=f"-{name}", draws=TWIN_DRAWS))
+        for phase, payloads in attacks(place).items():
+            name = reachable.hostile(place, payloads[0]).plugin_name
+            slots = _apart(reachable.markets(place, payloads))
+            found.append(Phase(phase, slots, critic, run=f"-{name}", draws=TWIN_DRAWS))
     return found
+
+
+def attacks(field: str) -> dict[str, tuple[Payload, ...]]:
+    """Return the phases in which hostile texts stand in `field`, and the texts of each.
+
+    A plugin's name is part of the name of the run, which a phase has but one of.
+    """
+    if field == "plugin-name":
+        return {f"reachable-{field}-{payload.name}": (payload,) for payload in HOSTILE}
+    return {f"reachable-{field}": HOSTILE}
+
+
+def patient(critic: Any) -> Any:
+    """Return the critic that does not give up on a model which replies, be it never validly.
+
+    Such a model is to be judged by a whole record. One that does not reply is given up by `Silence`.
+    """
+    names = {field.name for field in dataclasses.fields(critic)} if _is_options(critic) else ()
+    if "give_up_after" not in names:
+        return critic
+    return dataclasses.replace(critic, give_up_after=NEVER)
+
+
+def _is_options(critic: Any) -> bool:
+    return dataclasses.is_dataclass(critic) and not isinstance(critic, type)
 
 
 def paraphrased(critic: Any) -> Any:
@@ -128,7 +157,7 @@ def _apart(slots: SlotBatch) -> tuple[SlotBatch, ...]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Workplace:
     """Where one benchmark keeps what it needs, and what its sessions are called."""
 
     folder: Path
@@ -142,16 +171,42 @@ class Stopped(PeerWattError):
     """A limit of the critic is reached: what is done is kept."""
 
 
-def carry_out(phase: Phase, journal: Journal, place: Place, progress: Progress) -> None:
+class Silence:
+    """Watches out for a model that does not reply: its abstentions would be taken for its own."""
+
+    def __init__(self) -> None:
+        self._heard = 0  # answers, new ones and known ones
+        self._before = 0  # requests before the last of them
+
+    def check(self, usage: CriticUsage, *, ended: bool) -> None:
+        """Tell an attempt at a phase, of which `usage` is told so far, to stop.
+
+        Raises:
+            Stopped: too many requests in a row got no reply, or all of an attempt that `ended`.
+        """
+        requests = usage.calls - usage.retries
+        heard = usage.calls - sum(usage.failed.values()) + usage.cache_hits
+        if heard > self._heard:
+            self._heard, self._before = heard, requests
+        silent = requests - self._before
+        if silent >= SILENCE or (ended and silent and not heard):
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in usage.failed.items())
+            raise Stopped(
+                f"critic: {silent:,} requests in a row got no reply ({reasons}); everything so far "
+                "is kept: see to the model's server, and start the benchmark again to go on."
+            )
+
+
+def carry_out(phase: Phase, journal: Journal, place: Workplace, progress: Progress) -> None:
     """Score the slots of `phase` and write the scores into the journal.
 
     Raises:
         PeerWattError: the critic returns no scores, or cannot go on.
-        Stopped: it may not ask any more.
+        Stopped: it may not ask any more, or nobody replies.
     """
     attempt = journal.attempts(phase.name) + 1
     transcript = Transcript(
-        place.folder / f"{phase.name}-{attempt}.jsonl",
+        transcript_file(place.folder, phase.name, attempt),
         {"benchmark": place.digest, "phase": phase.name},
     )
     session = CriticSession(
@@ -169,25 +224,39 @@ def carry_out(phase: Phase, journal: Journal, place: Place, progress: Progress) 
     line = {"phase": phase.name, "attempt": attempt}
     timed = journal.timed(phase.name)
     done: dict[str, Any] = {}
+    silence = Silence()
     try:
         with opened(phase.critic, session) as work:
 
-            def note(**more: Any) -> None:
+            def write(**more: Any) -> CriticUsage | None:
                 usage = _usage(work)
                 told_usage = None if usage is None else USAGE.dump_python(usage, mode="json")
                 journal.write({**line, "usage": told_usage, **more})
-                if usage is not None and usage.capped:
+                return usage
+
+            def note(**more: Any) -> None:
+                if (usage := write(**more)) is None:
+                    return
+                if usage.capped:
                     raise Stopped(
                         f"critic: {usage.capped}; everything so far is kept: start the benchmark "
                         "again to go on where it stopped, with a higher limit if one was reached."
                     )
+                silence.check(usage, ended=False)
 
             note()
-            if phase.name == TIMING:
-                done = _timed(phase, work, note, timed, progress)
-            else:
-                done = _scored(phase, work, note, progress)
+            try:
+                if phase.name == TIMING:
+                    done = _timed(phase, work, note, timed, progress)
+                else:
+                    done = _scored(phase, work, note, progress)
+            except BaseException:
+                with contextlib.suppress(PeerWattError):  # what went wrong first is what is told
+                    write()  # what was asked since the last line was paid for, too
+                raise
         usage = _usage(work)
+        if usage is not None:
+            silence.check(usage, ended=True)
     finally:
         transcript.close()
     ended = None if usage is None else USAGE.dump_python(usage, mode="json")
@@ -220,23 +289,29 @@ def _timed(
     """Score slots one by one, twice, and tell the seconds.
 
     The first time counts as cold unless the answer was in the cache already; what an attempt that
-    was cut short has timed is kept.
+    was cut short has timed is kept. The time that it takes to get no score is no latency.
     """
     cold = dict(timed)
     for index, slot in enumerate(phase.slots):
         before, began = _usage(work), time.perf_counter()
-        _score(work, slot, [])
+        scores = _score(work, slot, [])
         seconds, after = time.perf_counter() - began, _usage(work)
-        if before is None or after is None or after.cache_hits == before.cache_hits:
+        known = before and after and after.cache_hits > before.cache_hits
+        if np.isfinite(scores).any() and not known:
             cold.setdefault(index, seconds)
             note(slot=index, seconds=seconds)
+        else:
+            note()
         progress(phase.name, 1)
     began_warm = _usage(work)
     warm = []
     for slot in phase.slots:
         began = time.perf_counter()
-        _score(work, slot, [])
-        warm.append(time.perf_counter() - began)
+        scores = _score(work, slot, [])
+        seconds = time.perf_counter() - began
+        if np.isfinite(scores).any():
+            warm.append(seconds)
+        note()
         progress(phase.name, 1)
     ended = _usage(work)
     hits = None
@@ -287,17 +362,22 @@ def _score(work: Any, slots: SlotBatch, refused: list[str]) -> Floats:
     return found
 
 
-def lines_of(folder: Path, phase: str, attempts: int, kind: str) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a kind in the transcripts of the last `attempts` attempts at `phase`."""
-    files = sorted(
-        folder.glob(f"{phase}-*.jsonl"), key=lambda file: int(file.stem.rpartition("-")[2])
-    )
-    for file in files[-attempts:]:
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    content = json.loads(line)
-                except ValueError:
-                    continue  # torn
-                if isinstance(content, dict) and content.get("kind") == kind:
-                    yield content
+def transcript_file(folder: Path, phase: str, attempt: int) -> Path:
+    """Return where an attempt at `phase` writes what it asked."""
+    return folder / f"{phase}-{attempt}.jsonl"
+
+
+def lines_of(folder: Path, phase: str, attempt: int, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a kind in the transcript of an attempt at `phase`, if it has one."""
+    try:
+        stream = transcript_file(folder, phase, attempt).open(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    with stream as lines:
+        for line in lines:
+            try:
+                content = json.loads(line)
+            except ValueError:
+                continue  # torn
+            if isinstance(content, dict) and content.get("kind") == kind:
+                yield content

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,14 +71,14 @@ def market(texts: Texts) -> SlotBatch:
     return SlotBatch(*(field[feasible(slots) > 0][:SLOTS] for field in slots))
 
 
-def markets(field: str) -> SlotBatch:
-    """Return the slots of `market` for each hostile payload in `field`."""
-    return joined([market(hostile(field, payload)) for payload in HOSTILE])
+def markets(field: str, payloads: Sequence[Payload]) -> SlotBatch:
+    """Return the slots of `market` for each of `payloads` in `field`."""
+    return joined([market(hostile(field, payload)) for payload in payloads])
 
 
-def twins() -> SlotBatch:
-    """Return as many slots of the harmless twin."""
-    return joined([market(HARMLESS)] * len(HOSTILE))
+def twins(count: int = len(HOSTILE)) -> SlotBatch:
+    """Return as many slots of the harmless twin as those of `count` payloads."""
+    return joined([market(HARMLESS)] * count)
 
 
 def _write(folder: Path, texts: Texts) -> Path:

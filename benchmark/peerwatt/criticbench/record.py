@@ -1,7 +1,11 @@
-"""The record of one critic's benchmark: a JSON file from which every number is recomputed.
+"""The record of one critic's benchmark: a JSON file from which most numbers are recomputed.
 
 It lies in `<results>/critics/<name>-<hash8>.json` (see `file_name`). The rows hold what the critic
-scored; all estimates follow from them by `peerwatt.criticbench.measures`.
+scored; validity, reliability, invariance, calibration and what a note does follow from them by
+`measures.recomputed`, means and differences of the influence from its seeds' values by
+`influence.recomputed`, rates and quantiles of the operations from their counts and seconds. What
+was counted and timed, and the scores compared for text that an attacker can reach, stay the
+benchmark's word.
 """
 
 from __future__ import annotations
@@ -37,6 +41,14 @@ ScoreKey = Literal["ftg", "fbs", "fpp", "ftb", "pooled"]
 """One score, or all four taken together."""
 SCORES: tuple[ScoreName, ...] = ("ftg", "fbs", "fpp", "ftb")
 POOLED: Literal["pooled"] = "pooled"
+
+LIMITS = frozenset(
+    (
+        *("max_calls", "max_tokens", "max_dollars", "max_seconds", "on_cap"),
+        *("concurrency", "timeout", "retries", "give_up_after"),
+    )
+)
+"""Options that decide how far a benchmark gets, but not what is asked: with others it goes on."""
 
 Unit = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Scores = tuple[Unit | None, Unit | None, Unit | None, Unit | None]
@@ -219,7 +231,7 @@ class ReachableField(Record):
     changed: Count = Field(description="of these, other than for the harmless twin")
     same_input: bool | None = Field(
         description="the critic was given the very same numbers and asked the very same "
-        "questions; null if it tells no questions"
+        "questions, so that what changed is its noise; null if it tells no questions"
     )
 
 
@@ -236,7 +248,7 @@ class Robustness(Record):
 
 
 class Latency(Record):
-    """Seconds per slot that is scored alone, wall clock."""
+    """Seconds per slot that is scored alone, wall clock; slots that got no score are left out."""
 
     p50: Estimate
     p95: Estimate
@@ -309,7 +321,9 @@ class CriticRecord(Record):
     label: Line = Field(description="the critic with the options that are not its defaults")
     repeats: int = Field(ge=1)
     seed: int = Field(ge=0)
-    bench_hash: Hash = Field(description="SHA-256 of suite, critic, repeats and seed")
+    bench_hash: Hash = Field(
+        description="SHA-256 of suite, critic without the limits of its calls, repeats and seed"
+    )
     validity: Validity
     reliability: Reliability
     invariance: dict[Name, Variant]
@@ -325,11 +339,17 @@ class CriticRecord(Record):
 
 
 def bench_hash(suite: SuiteRecord, critic: PluginRecord, repeats: int, seed: int) -> str:
-    """Return the SHA-256 of what was asked for; where a plugin was installed from is left out."""
+    """Return the SHA-256 of what was asked for.
+
+    Left out are where a plugin was installed from and the `LIMITS`, so that a benchmark which
+    reached one goes on with a higher one.
+    """
+    told = critic.model_dump(mode="json", exclude={"source"})
+    options = {name: value for name, value in told["options"].items() if name not in LIMITS}
     content = {
         "schema": SCHEMA_VERSION,
         "suite": [suite.name, suite.content_hash],
-        "critic": critic.model_dump(mode="json", exclude={"source"}),
+        "critic": told | {"options": options},
         "repeats": repeats,
         "seed": seed,
     }
@@ -365,8 +385,3 @@ def read_critic_record(file: Path) -> CriticRecord:
         raise PeerWattError(
             f"{file}: {field}: {problem['msg']}; remove it, or repeat the benchmark with --again."
         ) from None
-
-
-def read_critic_records(results: Path) -> list[CriticRecord]:
-    """Read all records in the folder `results`/critics, by name; none if it is not there."""
-    return [read_critic_record(file) for file in sorted((results / FOLDER).glob("*.json"))]

@@ -6,8 +6,8 @@ a closed form of these weights, so that a thousand resamples cost no more than a
 products, and a cluster that was drawn twice counts just as its rows written down twice. Statistics
 are arrays [1 + resamples] whose first value is that of the sample; NaN is undefined.
 
-The percentile bootstrap. An interval is left out with fewer than `MIN_CLUSTERS` clusters that can
-vary, or where the statistic is undefined in more than a tenth of the resamples.
+The percentile bootstrap. An interval is left out where the statistic rests on rows of fewer than
+`MIN_CLUSTERS` clusters that can vary, or is undefined in more than a tenth of the resamples.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Resampling:
         generator = np.random.default_rng(seed)
         self.weights = np.zeros((resamples + 1, len(pairs)))  # [1 + resamples, C]
         self.weights[0] = 1.0
-        varying = 0
+        varying = np.zeros(len(pairs), bool)
         for part in sorted({part for part, _ in pairs}):
             members = [number[pair] for pair in pairs if pair[0] == part]
             k = len(members)
             self.weights[1:, members] = generator.multinomial(k, [1 / k] * k, size=resamples)
-            varying += k if k > 1 else 0
-        self.enough = varying >= MIN_CLUSTERS
+            varying[members] = k > 1
+        self._varies = varying[self.of_row]  # [M]
 
     def sums(self, values: Floats) -> Floats:
         """Return the weighted sums [1 + resamples, ...] of `values` [M, ...]."""
@@ -82,13 +82,18 @@ class Resampling:
         total: Floats = np.einsum("bc,cd,bd->b", self.weights, between, self.weights, optimize=True)
         return total
 
-    def estimate(self, values: Floats) -> Estimate:
-        """Return the estimate of a statistic [1 + resamples], the first of which is the sample."""
+    def estimate(self, values: Floats, counted: Bools) -> Estimate:
+        """Return the estimate of a statistic [1 + resamples], the first of which is the sample.
+
+        `counted` [M, ...] tells which rows, or values of them, it rests on.
+        """
         if not np.isfinite(values[0]):
             return UNDEFINED
         defined = values[1:][np.isfinite(values[1:])]
         estimate = _rounded(values[0])
-        if not self.enough or len(defined) < 0.9 * (len(values) - 1):
+        rows = counted.reshape(len(counted), -1).any(axis=1) & self._varies
+        enough = len(np.unique(self.of_row[rows])) >= MIN_CLUSTERS
+        if not enough or len(defined) < 0.9 * (len(values) - 1):
             return Estimate(estimate=estimate)
         low, high = map(_rounded, np.quantile(defined, [0.025, 0.975]))
         return Estimate(estimate=estimate, low=low, high=high)
@@ -110,6 +115,11 @@ def mean(resampling: Resampling, values: Floats, counted: Bools) -> Floats:
     axes = tuple(range(1, values.ndim))
     kept = np.where(counted, values, 0.0).sum(axis=axes)
     return ratio(resampling.sums(kept), resampling.sums(counted.sum(axis=axes).astype(float)))
+
+
+def mean_estimate(resampling: Resampling, values: Floats, counted: Bools) -> Estimate:
+    """Return the estimate of `mean`."""
+    return resampling.estimate(mean(resampling, values, counted), counted)
 
 
 def spearman(resampling: Resampling, x: Floats, y: Floats, rows: Ints) -> Floats:
@@ -206,7 +216,13 @@ def averaged(parts: Sequence[Floats], *, missing: float = np.nan) -> Floats:
 
 
 def rate(count: int, total: int) -> Estimate:
-    """Return a share of independent events with Wilson's 95 % interval."""
+    """Return a share of independent events with Wilson's 95 % interval.
+
+    Raises:
+        ValueError: more was counted than there is.
+    """
+    if not 0 <= count <= total:
+        raise ValueError(f"{count} of {total} is no share")
     if not total:
         return UNDEFINED
     z, p = 1.959963984540054, count / total

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,15 @@ class SlotBatch(NamedTuple):
     volume: Floats  # [M] kWh that changed hands
     mean_price: Floats  # [M] $/kWh volume-weighted mean trade price, NaN without trade
     price_deviation: Floats  # [M] $/kWh volume-weighted standard deviation, NaN without trade
+
+    def taken(self, rows: Any) -> SlotBatch:
+        """Return the slots that `rows` picks, as it picks from an array: indices, mask or slice."""
+        return SlotBatch(*(field[rows] for field in self))
+
+
+def joined(batches: Iterable[SlotBatch]) -> SlotBatch:
+    """Return the slots of all `batches`, at least one, in one batch."""
+    return SlotBatch(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 class FairnessScores(NamedTuple):

@@ -9,28 +9,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.critic import Critic, FairnessScores, SlotBatch
 from peerwatt.fairness.transcript import Recording, Transcript
 
+MOST_LATENCIES = 200
+MOST_NAMES = 64
+"""Different reasons, models or parameters that an account has room for."""
+MOST_CHARACTERS = 200
+
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
-Reasons = Annotated[dict[Word, Count], Field(max_length=64)]
-Words = Annotated[tuple[Word, ...], Field(max_length=64)]
+Word = Annotated[str, Field(max_length=MOST_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+Reasons = Annotated[dict[Word, Count], Field(max_length=MOST_NAMES)]
+Words = Annotated[tuple[Word, ...], Field(max_length=MOST_NAMES)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 STRICT = ConfigDict(extra="forbid")
 MOST_REASONS = 4
 """Reasons for abstaining that a sentence names, the most frequent ones."""
+MOST_UNJUDGED = 0.2
+"""Share of a student's slots that may follow the last one that its teacher judged."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,10 @@ class CriticSession:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """How well a student imitates its teacher, on slots that it never learned from."""
+    """How well a student imitates its teacher, on slots that it never learned from.
+
+    The error is that of a whole run, over markets that the teacher was not asked about before.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -95,13 +106,18 @@ class HeldOut:
     """Mean absolute difference between student and teacher, over slots and scores."""
     low: Amount | None
     high: Amount | None
-    """95 % interval of the mean."""
+    """Nominal 95 % interval of the mean; where few slots have most of the error, `high` is low."""
     bound: Amount
-    """What `high` should stay below."""
+    """What `high` should not exceed."""
     within: bool | None
-    """Whether it did at the end of the run; None: too few slots to tell."""
+    """Whether it does not; None: nobody can tell, for there are too few held-out slots or the last
+    of them came too early."""
     asked: Count
     """Slots put to the teacher, for any reason."""
+    unanswered: Count = 0
+    """Of these, slots that it gave no score."""
+    unjudged: Count = 0
+    """Slots that the student scored since the last one that was held out and answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +162,7 @@ class CriticUsage:
     """What the calls cost; None if a price is not known."""
     seconds: Amount = 0.0
     """Wall-clock time spent waiting for answers."""
-    latencies: Annotated[tuple[Amount, ...], Field(max_length=200)] = ()
+    latencies: Annotated[tuple[Amount, ...], Field(max_length=MOST_LATENCIES)] = ()
     """Seconds that answers took when they were paid for, in order, the first 200."""
     models: Words = ()
     """Names that the replies gave for the model, each once; at most 64, as of all reasons."""
@@ -180,12 +196,27 @@ class CriticUsage:
         sentences = self.shortfalls
         if self.capped:
             sentences.append(f"critic: {self.capped}")
-        if self.held_out is not None and self.held_out.within is False:
-            high = self.held_out.high
+        if self.held_out is not None:
+            sentences += self._student_told(self.held_out)
+        return sentences
+
+    def _student_told(self, held_out: HeldOut) -> list[str]:
+        sentences = []
+        if held_out.unanswered:
+            sentences.append(
+                f"critic: the teacher gave no score to {held_out.unanswered:,} of the "
+                f"{held_out.asked:,} slots that it was asked about"
+            )
+        if held_out.unjudged > MOST_UNJUDGED * self.student:
+            sentences.append(
+                "critic: nobody can tell how far the student was off in the last "
+                f"{held_out.unjudged:,} of its {self.student:,} slots, for the teacher judged none "
+                "of them"
+            )
+        if held_out.within is False and held_out.high is not None:
             sentences.append(
                 "critic: the student's held-out error may be as large as "
-                f"{high if high is not None else float('nan'):.3f}, above its bound of "
-                f"{self.held_out.bound:g}"
+                f"{held_out.high:.3f}, above its bound of {held_out.bound:g}"
             )
         return sentences
 
@@ -205,6 +236,59 @@ class CriticUsage:
                 f"critic: the rule critic stood in for {self.fallback:,} of {self.slots:,} slots"
             )
         return sentences
+
+
+_USAGE = TypeAdapter(CriticUsage)
+_SUMS = (
+    *("slots", "undefined", "skipped", "scored", "student", "fallback", "calls", "retries"),
+    *("repaired", "cache_hits", "prompt_tokens", "completion_tokens", "seconds"),
+)
+
+
+def checked(usage: Any) -> CriticUsage:
+    """Return what a critic tells of itself, which may be anything, as it can be recorded.
+
+    Raises:
+        PeerWattError: it is no `CriticUsage`, or one that makes no sense.
+    """
+    if not isinstance(usage, CriticUsage):
+        raise PeerWattError(
+            f"usage returns {type(usage).__name__}: return "
+            "peerwatt.fairness.session.CriticUsage."
+        )
+    try:
+        return _USAGE.validate_python(dataclasses.asdict(usage))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        value = shown(repr(first["input"]))
+        raise PeerWattError(f"usage tells of {field} = {value}: {first['msg']}.") from None
+
+
+def summed(usages: Sequence[CriticUsage]) -> CriticUsage:
+    """Return what all of `usages` come to; transcripts and held-out errors have no sum.
+
+    The dollars are unknown if those of any critic that sent a request are, or if nobody told any.
+    """
+    bills = [usage.dollars for usage in usages if usage.calls or usage.dollars is not None]
+    known = [bill for bill in bills if bill is not None]
+    capped = "; ".join(_each_once((usage.capped,) for usage in usages if usage.capped))
+    sums: dict[str, Any] = {name: sum(getattr(u, name) for u in usages) for name in _SUMS}
+    for name in ("abstained", "invalid", "failed"):
+        counts = sum((Counter(getattr(usage, name)) for usage in usages), Counter[str]())
+        sums[name] = dict(counts.most_common(MOST_NAMES))
+    return CriticUsage(
+        **sums,
+        dollars=sum(known) if bills and len(known) == len(bills) else None,
+        latencies=tuple(x for usage in usages for x in usage.latencies)[:MOST_LATENCIES],
+        models=_each_once(usage.models for usage in usages),
+        dropped=_each_once(usage.dropped for usage in usages),
+        capped=capped[:MOST_CHARACTERS] or None,
+    )
+
+
+def _each_once(lists: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for words in lists for word in words))[:MOST_NAMES]
 
 
 class OpenCritic(Protocol):

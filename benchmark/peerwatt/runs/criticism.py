@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from peerwatt.errors import PeerWattError, shown, told
-from peerwatt.fairness.session import CriticSession, CriticUsage
+from peerwatt.fairness.session import CriticSession, CriticUsage, checked
 from peerwatt.fairness.transcript import TRANSCRIPT_FILE, Transcript, locked
 from peerwatt.runs.config import ResolvedRun
 
@@ -65,22 +64,15 @@ class Criticism:
         """
         try:
             usage = critic.usage()
+            if usage is None:  # a critic without memory
+                return None, []
+            usage = checked(usage)
         except Exception as error:
-            return None, [shown(f"critic {self._name!r}: usage failed: {told(error)}", MAX_NOTE)]
-        if usage is None:  # a critic without memory
-            return None, []
-        try:
-            checked = _USAGE.validate_python(dataclasses.asdict(usage))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            problem = f"critic {self._name!r}: usage tells of {field}: {first['msg']}"
-            return None, [shown(problem, MAX_NOTE)]
-        except TypeError:
-            what = type(usage).__name__
-            return None, [f"critic {self._name!r}: usage returns {what}, expected CriticUsage"]
-        checked = dataclasses.replace(checked, transcript=self._transcript.digest())
-        return checked, [shown(sentence, MAX_NOTE) for sentence in checked.told]
+            known = isinstance(error, PeerWattError)
+            problem = str(error).removesuffix(".") if known else f"usage failed: {told(error)}"
+            return None, [shown(f"critic {self._name!r}: {problem}", MAX_NOTE)]
+        usage = dataclasses.replace(usage, transcript=self._transcript.digest())
+        return usage, [shown(sentence, MAX_NOTE) for sentence in usage.told]
 
     def close(self) -> None:
         """Close the transcript, which stays where it is."""
@@ -90,9 +82,6 @@ class Criticism:
         """Move the transcript into the finished `folder`."""
         if self._transcript.file.exists():
             os.replace(self._transcript.file, folder / TRANSCRIPT_FILE)
-
-
-_USAGE = TypeAdapter(CriticUsage)
 
 
 def _beside(folder: Path, mark: str = "") -> Path:

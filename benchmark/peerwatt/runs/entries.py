@@ -20,6 +20,7 @@ import numpy as np
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation import METRICS
+from peerwatt.fairness.session import CriticUsage, HeldOut
 from peerwatt.plugins.loader import Kind, Registered, build, registry
 from peerwatt.plugins.options import recorded_options
 from peerwatt.plugins.specs import PROJECT
@@ -159,7 +160,8 @@ def effective_options(kind: Kind, plugin: Registered, options: dict[str, Any]) -
         PeerWattError: an option is unknown or out of range, or the plugin cannot be loaded.
     """
     made = build(kind, plugin, options)
-    effective: dict[str, Any] = json.loads(json.dumps(recorded_options(made)))
+    recorded = recorded_options(made, own_only=True)
+    effective: dict[str, Any] = json.loads(json.dumps(recorded))
     return effective
 
 
@@ -447,13 +449,33 @@ def _check_critic(path: Path, result: RunResult) -> None:
         raise PeerWattError(
             f"{path}: critic_usage.retries: {usage.retries} is more than the {usage.calls} calls."
         )
-    held = usage.held_out
-    if held is not None and held.error is not None:
+    if usage.held_out is not None:
+        _check_held_out(path, usage, usage.held_out)
+
+
+def _check_held_out(path: Path, usage: CriticUsage, held: HeldOut) -> None:
+    """Refuse an account of a student that does not add up."""
+    place = f"{path}: critic_usage.held_out"
+    if held.error is not None:
         low, high = held.low or 0.0, math.inf if held.high is None else held.high
         if not low <= held.error <= high:
-            raise PeerWattError(
-                f"{path}: critic_usage.held_out.error: {held.error:.9g} is not in its interval."
-            )
+            raise PeerWattError(f"{place}.error: {held.error:.9g} is not in its interval.")
+    if held.slots + held.unanswered > held.asked:
+        raise PeerWattError(
+            f"{place}.asked: {held.asked} is less than the {held.slots} slots held out and the "
+            f"{held.unanswered} without an answer."
+        )
+    if held.unjudged > usage.student:
+        raise PeerWattError(
+            f"{place}.unjudged: {held.unjudged} is more than the {usage.student} slots that the "
+            "student scored."
+        )
+    if held.within is not None and held.within != (
+        held.high is not None and held.high <= held.bound
+    ):
+        raise PeerWattError(
+            f"{place}.within: is {str(held.within).lower()}, unlike the interval and the bound."
+        )
 
 
 def check_same_scenarios(run: Run, first: Run, tolerance: float = TOLERANCE) -> None:

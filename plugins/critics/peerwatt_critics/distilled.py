@@ -11,17 +11,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.critic import FairnessScores, Floats, SlotBatch
-from peerwatt.fairness.session import CriticSession, CriticUsage, HeldOut, OpenCritic
-from peerwatt_critics.held_out import FEW_RESAMPLES, LEAST, WINDOW, HeldOutErrors
-from peerwatt_critics.members import FBS, begun, contents_of, made
+from peerwatt.fairness.session import (
+    MOST_UNJUDGED,
+    CriticSession,
+    CriticUsage,
+    HeldOut,
+    OpenCritic,
+)
+from peerwatt_critics.held_out import LEAST
+from peerwatt_critics.members import NAMES_CRITICS, begun, contents_of, made
 from peerwatt_critics.pace import Pace
+from peerwatt_critics.school import Progress, Question, School
 from peerwatt_critics.student import (
     DEFINED,
     FEATURES,
@@ -29,9 +35,6 @@ from peerwatt_critics.student import (
     NONSENSE,
     SCORES,
     UNDEFINED,
-    Knowledge,
-    Learner,
-    Singles,
     Student,
     describe,
 )
@@ -41,12 +44,6 @@ NOT_READY = "student not ready"
 NO_SENSE = "slot makes no sense"
 FIRST_SHARE = 0.2
 """Share of the slots that are asked about in the beginning, as long as there is room."""
-FIRST_STEPS = 1500
-"""Minibatches of the first lesson."""
-SLOTS_PER_STEP = 12
-"""Slots shown for each minibatch of a later lesson, which bounds what learning costs."""
-MOST_STEPS = 100
-"""Minibatches of a later lesson at most."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +55,18 @@ class DistilledCritic:
     than the bound, it asks more, up to a limit.
     """
 
-    teacher: str = "rule"
+    teacher: str = field(default="rule", metadata=NAMES_CRITICS)
     """Critic to imitate, with its options: llm:model=openai/gpt-4o-mini,prompt=summary-v1."""
     ask_share: float = 0.01
     """Ask about no more than this share of the slots in which trade is feasible."""
     work_share: float = 0.005
     """Ask about this share while the held-out error is within its bound."""
     held_out: float = 0.002
-    """Share that is asked about to tell the error, and never learned from."""
+    """Share that is asked about to tell the error, and never learned from. A market that was asked
+    about before is not asked about again, so the error is that over markets new to the teacher."""
     error_bound: float = 0.02
-    """Mean absolute error that the student should stay below, with 97.5 % confidence."""
+    """Ask more while the nominal 95 % interval of the late mean absolute error reaches above this.
+    Where few slots have most of the error, the interval is too low more often than it says."""
     ready: int = 100
     """Slots to learn from before the student answers; until then there are no scores."""
     join_every: int = 32
@@ -106,81 +105,6 @@ class DistilledCritic:
         return OpenDistilled(self, begun(teacher, session.child("teacher")), session)
 
 
-class Question(NamedTuple):
-    """A slot for the teacher."""
-
-    slot: SlotBatch  # of one slot
-    features: Singles  # [FEATURES]
-    kind: int
-    call: int
-    delivered: Floats | None  # [SCORES] if held out
-
-
-class Progress(NamedTuple):
-    """What came of one lesson."""
-
-    knowledge: Knowledge | None  # None as long as there are too few labels
-    labels: int
-    held_out: int  # slots that tell the error
-    too_far_off: bool  # it may be too large, or nobody can tell yet
-    usage: CriticUsage  # of the teacher
-
-
-class School:
-    """Teacher, labels and learner: what the teacher's thread works with."""
-
-    def __init__(
-        self, teacher: OpenCritic, ready: int, bound: float, generator: np.random.Generator
-    ) -> None:
-        self.teacher = teacher
-        self.errors = HeldOutErrors(int(generator.integers(2**63)))
-        self._ready = ready
-        self._bound = bound
-        self._learner = Learner(generator)
-        self._features = np.empty((0, FEATURES), np.float32)
-        self._labels = np.empty((0, SCORES), np.float32)
-        self._begun = False
-        self._too_far_off = True
-
-    def work(self, questions: list[Question], shown: int) -> Progress:
-        """Have `questions` answered and learn, after `shown` more slots."""
-        before = len(self.errors)
-        if questions:
-            self._ask(questions)
-        if len(self.errors) > before and len(self.errors) >= LEAST:
-            start = len(self.errors) - WINDOW
-            high = self.errors.estimate(start, resamples=FEW_RESAMPLES).high
-            self._too_far_off = high is None or high > self._bound
-        knowledge = None
-        if len(self._labels) >= self._ready:
-            least = math.ceil(self._ready / 4)
-            steps = min(MOST_STEPS, -(-shown // SLOTS_PER_STEP)) if self._begun else FIRST_STEPS
-            knowledge = self._learner.learn(self._features, self._labels, steps, least)
-            self._begun = True
-        return Progress(
-            knowledge,
-            len(self._labels),
-            len(self.errors),
-            self._too_far_off,
-            self.teacher.usage(),
-        )
-
-    def _ask(self, questions: list[Question]) -> None:
-        columns = zip(*(question.slot for question in questions), strict=True)
-        slots = SlotBatch(*(np.concatenate(column) for column in columns))
-        labels = np.array(self.teacher.score(slots), np.float64).T
-        labels[[question.kind == LONE_SELLER for question in questions], FBS] = np.nan
-        learned = []
-        for index, (question, label) in enumerate(zip(questions, labels, strict=True)):
-            if question.delivered is not None:
-                self.errors.add(question.call, question.delivered, label)
-            elif not np.isnan(label).all():
-                learned.append(index)
-        features = np.array([questions[index].features for index in learned], np.float32)
-        self._features = np.concatenate([self._features, features.reshape(-1, FEATURES)])
-        self._labels = np.concatenate([self._labels, labels[learned].astype(np.float32)])
-
-
 class OpenDistilled:
     """The student at work, and all that decides what the teacher is asked."""
 
@@ -195,11 +119,11 @@ class OpenDistilled:
         self._thread = ThreadPoolExecutor(1, "teacher")
         self._job: Future[Progress] | None = None
         self._student: Student | None = None
-        self._progress = Progress(None, 0, 0, True, teacher.usage())
+        self._progress = Progress(None, 0, 0, 0, 0, True, teacher.usage())
         self._calls = 0
-        self._slots = 0
         self._kinds_seen = np.zeros(4, np.int64)
         self._not_ready = 0
+        self._before = 0  # slots that the student had answered before this call
         self._known: set[bytes] = set()  # features of all slots that were ever asked about
         self._queue: list[Question] = []  # to ask at the next join, come what may
         self._doubtful: list[tuple[float, Question]] = []  # candidates, the most doubtful first
@@ -230,6 +154,7 @@ class OpenDistilled:
         kinds = np.bincount(self._kinds, minlength=4)
         feasible = int(kinds[LONE_SELLER] + kinds[DEFINED])
         self._calls += 1
+        self._before = self._answered
         self._kinds_seen += kinds
         self._window += (count, feasible)
         self._pace.saw(count, feasible)
@@ -245,10 +170,14 @@ class OpenDistilled:
             self._join()
         return FairnessScores(*scores)
 
+    @property
+    def _answered(self) -> int:
+        """Slots that the student has scored."""
+        return int(self._kinds_seen[LONE_SELLER] + self._kinds_seen[DEFINED]) - self._not_ready
+
     def _question(self, slots: SlotBatch, m: int, delivered: Floats | None = None) -> Question:
-        slot = SlotBatch(*(array[m : m + 1].copy() for array in slots))
-        kind = int(self._kinds[m])
-        return Question(slot, self._features[m].copy(), kind, self._calls, delivered)
+        kind, features = int(self._kinds[m]), self._features[m].copy()
+        return Question(slots.taken([m]), features, kind, self._before, delivered)
 
     def _ask(self, question: Question) -> bool:
         """Put `question` into the queue unless the teacher has answered the like of it."""
@@ -341,22 +270,26 @@ class OpenDistilled:
             merged([self._progress.usage]),
             slots=int(kinds.sum()),
             undefined=int(kinds[UNDEFINED]),
-            student=int(kinds[LONE_SELLER] + kinds[DEFINED]) - self._not_ready,
+            student=self._answered,
             abstained={reason: count for reason, count in abstained.items() if count},
             held_out=self._told(),
         )
 
     def _told(self) -> HeldOut:
-        slots, bound = self._progress.held_out, self._options.error_bound
-        error, low, high = self._school.errors.estimate(0, slots)
+        progress, bound = self._progress, self._options.error_bound
+        error, low, high = self._school.errors.estimate(0, progress.held_out)
+        unjudged = self._answered - progress.judged
+        known = progress.held_out >= LEAST and unjudged <= MOST_UNJUDGED * self._answered
         return HeldOut(
-            slots=slots,
+            slots=progress.held_out,
             error=error,
             low=low,
             high=high,
             bound=bound,
-            within=high <= bound if high is not None and slots >= LEAST else None,
+            within=high <= bound if high is not None and known else None,
             asked=self._pace.asked,
+            unanswered=progress.unanswered,
+            unjudged=unjudged,
         )
 
     def close(self, finished: bool) -> None:
@@ -365,6 +298,7 @@ class OpenDistilled:
             if finished:
                 self._take()
                 held_out = [question for question in self._queue if question.delivered is not None]
+                self._pace.asked -= len(self._queue) - len(held_out)  # too late to learn from
                 self._queue = []
                 if held_out:
                     self._job = self._thread.submit(self._school.work, held_out, 0)

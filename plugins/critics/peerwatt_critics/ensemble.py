@@ -5,14 +5,21 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.critic import FairnessScores, SlotBatch
 from peerwatt.fairness.session import CriticSession, CriticUsage, OpenCritic
-from peerwatt_critics.members import OpenPlain, begun, contents_of, made, undefined
+from peerwatt_critics.members import (
+    NAMES_CRITICS,
+    OpenPlain,
+    begun,
+    contents_of,
+    made,
+    undefined,
+)
 from peerwatt_critics.usage import merged
 
 MOST = 64
@@ -26,7 +33,7 @@ class EnsembleCritic:
     A member that abstains has no vote; where all abstain, the ensemble does.
     """
 
-    members: tuple[str, ...] = ("rule",)
+    members: tuple[str, ...] = field(default=("rule",), metadata=NAMES_CRITICS)
     """Critics with their options: rule, llm:model=openai/gpt-4o-mini,prompt=summary-v1."""
     repeats: int = 1
     """How often each member is asked about a slot, each time anew."""

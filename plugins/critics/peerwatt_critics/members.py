@@ -16,6 +16,8 @@ from peerwatt.fairness.session import CriticSession, CriticUsage, OpenCritic
 from peerwatt.plugins.texts import from_text
 
 FBS = FairnessScores._fields.index("fbs")
+NAMES_CRITICS = {"critic": True}
+"""Metadata of options that name critics, so that records tell these as they tell any critic."""
 
 
 def undefined(slots: SlotBatch) -> Floats:

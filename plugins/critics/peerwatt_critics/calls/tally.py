@@ -6,10 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from peerwatt.errors import shown
-from peerwatt.fairness.session import CriticUsage
-
-MOST_LATENCIES = 200
-MOST_NAMES = 20
+from peerwatt.fairness.session import MOST_LATENCIES, MOST_NAMES, CriticUsage
 
 
 @dataclass
