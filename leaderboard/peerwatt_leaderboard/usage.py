@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from peerwatt.fairness.session import HeldOut
+from peerwatt.fairness.session import HeldOut, summed
 from peerwatt.runs.result import RunResult
 from peerwatt_leaderboard.critic_columns import written
 
@@ -16,37 +15,31 @@ def usage_of(results: Sequence[RunResult]) -> dict[str, Any] | None:
     usages = [result.critic_usage for result in results if result.critic_usage is not None]
     if not usages:
         return None
-    slots = sum(usage.slots for usage in usages)
-    abstained = sum(sum(usage.abstained.values()) for usage in usages)
-    calls = sum(usage.calls for usage in usages)
-    costs = [usage.dollars for usage in usages]
-    reasons: Counter[str] = Counter()
-    for usage in usages:
-        reasons.update(usage.abstained)
-    if None in costs:
-        dollars = "at an unknown price"
-    else:
-        dollars = f"for ${sum(cost for cost in costs if cost is not None):,.2f}"
+    whole = summed(usages)
+    slots = whole.slots
+    abstained = sum(whole.abstained.values())
+    unknown = whole.dollars is None
     return {
         "runs": len(usages),
         "slots": slots,
-        "calls": calls,
-        "dollars": dollars,
+        "calls": whole.calls,
+        "modelled": whole.modelled,
+        "dollars": "at an unknown price" if unknown else f"for ${whole.dollars:,.2f}",
         "abstained": written(abstained / slots if slots else None, "percent"),
-        "reasons": ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items())),
+        "reasons": ", ".join(f"{n:,} {reason}" for reason, n in sorted(whole.abstained.items())),
         "shares": [
             (title, written(count / slots if slots else None, "percent"))
             for title, count in (
-                ("scored by the critic", sum(usage.scored for usage in usages)),
-                ("scored by its student", sum(usage.student for usage in usages)),
-                ("scored by the rule critic instead", sum(usage.fallback for usage in usages)),
-                ("left out on purpose", sum(usage.skipped for usage in usages)),
-                ("undefined", sum(usage.undefined for usage in usages)),
+                ("scored by the critic", whole.scored),
+                ("scored by its student", whole.student),
+                ("scored by the rule critic instead", whole.fallback),
+                ("left out on purpose", whole.skipped),
+                ("undefined", whole.undefined),
             )
             if count
         ],
-        "tokens": sum(u.prompt_tokens + u.completion_tokens for u in usages),
-        "models": sorted({name for usage in usages for name in usage.models}),
+        "tokens": whole.prompt_tokens + whole.completion_tokens,
+        "models": sorted(whole.models),
         "capped": sorted({usage.capped for usage in usages if usage.capped}),
         "held_out": [_held_out(u.held_out) for u in usages if u.held_out is not None],
     }

@@ -9,7 +9,7 @@ import pytest
 from critics import Asking, Plain, examined
 from peerwatt.criticbench.bench import Bench
 from peerwatt.criticbench.measures import recomputed
-from peerwatt.criticbench.record import POOLED, read_critic_record, read_critic_records
+from peerwatt.criticbench.record import POOLED, read_critic_record
 from peerwatt.criticbench.subject import examined as named
 from peerwatt.criticbench.subject import without_paths
 from peerwatt.criticbench.suite import load_suite
@@ -44,7 +44,7 @@ def test_the_truth(tmp_path):
     assert operations.calls == 0 and operations.dollars is None and operations.usage == {}
     assert operations.dollars_per_1000_calls is operations.invalid_rate.estimate is None
     assert operations.cold.p50.estimate > 0 and len(operations.warm.seconds) > 10
-    assert read_critic_record(made.file) == record == read_critic_records(tmp_path)[0]
+    assert read_critic_record(made.file) == record
     assert recomputed(record) == record
     lying = record.model_copy(
         update={"rows": [r.model_copy(update={"score": (0.5,) * 4}) for r in record.rows]}
@@ -310,10 +310,9 @@ def test_records_are_read_with_care(tmp_path):
     content = json.loads(made.file.read_text())
     made.file.write_text(json.dumps({**content, "surprise": 1}))
     with pytest.raises(PeerWattError, match="surprise"):
-        read_critic_records(tmp_path)
+        read_critic_record(made.file)
     made.file.write_text("{" * 10)
     with pytest.raises(PeerWattError, match="repeat the benchmark with --again"):
         read_critic_record(made.file)
     with pytest.raises(PeerWattError, match="cannot be read"):
         read_critic_record(tmp_path / "none.json")
-    assert read_critic_records(tmp_path / "elsewhere") == []

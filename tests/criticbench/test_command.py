@@ -5,11 +5,16 @@ import json
 import pytest
 
 from peerwatt.cli.main import dispatch
-from peerwatt.criticbench.record import read_critic_records
+from peerwatt.criticbench.record import FOLDER, read_critic_record
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.config import resolve
 from peerwatt.runs.execute import execute, finished
 from peerwatt.runs.runner import Finished
+
+
+def records_in(results):
+    return [read_critic_record(file) for file in sorted((results / FOLDER).glob("*.json"))]
+
 
 SMALL = ["critics", "bench", "--suite", "small-v1", "--repeats", "2"]
 
@@ -21,7 +26,7 @@ def test_tables_and_records(tmp_path, capsys):
     for head in ("Validity · small-v1", "Trust · small-v1", "Cost · small-v1"):
         assert head in told.out
     assert "0.000 [0.000, 0.000]" in told.out and "where" in told.out
-    records = read_critic_records(tmp_path)
+    records = records_in(tmp_path)
     assert [record.critic.name for record in records] == ["none", "rule"]
     assert records[1].command == (
         "peerwatt critics bench --critic rule --suite small-v1 --repeats 2"
@@ -63,7 +68,7 @@ def peerwatt_critics():
     told = capsys.readouterr()
     assert "moody:path=moody.py: the critic returns the score" in told.err
     assert "record: " in told.out and "Traceback" not in told.err
-    assert [r.critic.name for r in read_critic_records(tmp_path / "runs")] == ["rule"]
+    assert [r.critic.name for r in records_in(tmp_path / "runs")] == ["rule"]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +82,8 @@ def peerwatt_critics():
         (["--critic", "rule", "--budget", "much"], "much"),
         (["--critic", "rule", "--seeds", "0"], "seeds"),
         (["--critic", "rule", "--influence", "pilot-v1", "--algorithm", "zi-c"], "does not learn"),
+        (["--critic", "distilled:teacher=rule"], "until it has learned .* name a task with --infl"),
+        (["--critic", "rule", "--critic", "replay:transcript=x"], "replay answers only what"),
         (["--critic", "rule", "--influence", "pilot-v9"], "unknown task 'pilot-v9'"),
     ],
 )
@@ -104,10 +111,12 @@ def test_influence(tmp_path, capsys, monkeypatch):
     training = ["--influence", "pilot-v1", "--seeds", "1", "--budget", "20k"]
     results = ["--results", str(tmp_path)]
     dispatch([*SMALL, "--critic", "rule", *results])
-    dispatch([*SMALL, "--critic", "rule", *training, *results])
+    dispatch([*SMALL, "--critic", "rule", "--critic", "distilled", *training, *results])
     told = capsys.readouterr()
+    _, _, after = told.out.partition("Influence")
+    assert "distilled" in after and "distilled" not in told.out.removesuffix(after)
     assert "Influence · ippo on pilot-v1" in told.out
-    (record,) = read_critic_records(tmp_path)
+    (record,) = records_in(tmp_path)
     (found,) = record.influence
     assert (found.task, found.algorithm, found.budget) == ("pilot-v1", "ippo", 20_000)
     assert found.critic == found.rule
@@ -119,7 +128,7 @@ def test_influence(tmp_path, capsys, monkeypatch):
     )
     assert found.none.iqm["welfare"].low is None  # fewer than five seeds
     results_ = list((tmp_path / "pilot-v1").rglob("result.json"))
-    assert len(results_) == 2
+    assert len(results_) == 3
     stamps = [file.stat().st_mtime_ns for file in results_]
     dispatch([*SMALL, "--critic", "rule", *training, *results])
     assert [file.stat().st_mtime_ns for file in results_] == stamps

@@ -7,6 +7,7 @@ from peerwatt.criticbench.measures import (
     calibration,
     change,
     common_errors,
+    constant,
     injection,
     measured,
     reliability,
@@ -69,6 +70,18 @@ def test_a_constant_has_no_correlation_and_kappa_0():
     assert steady.icc.estimate is None  # nothing to be reliable about
     assert steady.sd.estimate == steady.flips.estimate == steady.bin_changes.estimate == 0.0
     assert calibration(rows, resampling_of(rows)).scores[POOLED].slope.estimate is None
+    assert constant(found)
+    assert not constant(of([row(x, 0.7 if x else 0.6) for x in TRUTHS]))
+    assert not constant(of([row(x, None) for x in TRUTHS]))
+
+
+def test_intervals_rest_on_the_rows_that_count():
+    """A part of one series, beside a part of many, has no interval."""
+    series = [row(x, x + 0.05, part="a", cluster="one") for x in TRUTHS[:6]]
+    found = of([*series, *(row(x, x) for x in TRUTHS)])
+    assert found.parts["books"].mae.low is not None
+    for name in ("mae", "bias", "coverage"):
+        assert getattr(found.parts["a"], name).low is None
 
 
 def test_a_constant_per_score_knows_nothing_of_slots():

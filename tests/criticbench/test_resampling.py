@@ -16,6 +16,7 @@ from peerwatt.criticbench.resampling import (
     kappa,
     kendall,
     mean,
+    mean_estimate,
     quantile,
     rate,
     spearman,
@@ -143,7 +144,7 @@ def test_rows_of_a_cluster_are_one_observation():
     ten = np.repeat(values, 10)
     widths = []
     for resampling, x in ((once, values), (copied, ten), (naive, ten)):
-        found = resampling.estimate(mean(resampling, x, np.ones(len(x), bool)))
+        found = mean_estimate(resampling, x, np.ones(len(x), bool))
         widths.append(found.high - found.low)
     assert widths[1] == pytest.approx(widths[0], rel=0.1)
     assert widths[2] < 0.5 * widths[0]
@@ -155,23 +156,27 @@ def test_intervals_cover_the_mean():
         generator = np.random.default_rng(seed)
         values = generator.normal(0.5, 0.1, 30)
         resampling = Resampling(["a"] * 30, [f"c{i}" for i in range(30)], seed=seed, resamples=400)
-        found = resampling.estimate(mean(resampling, values, np.ones(30, bool)))
+        found = mean_estimate(resampling, values, np.ones(30, bool))
         covered += found.low <= 0.5 <= found.high
     assert 178 <= covered <= 198  # 94 % are expected
 
 
 def test_no_interval_without_clusters_or_a_statistic():
     few = alone(4)
-    found = few.estimate(mean(few, np.arange(4.0), np.ones(4, bool)))
+    found = mean_estimate(few, np.arange(4.0), np.ones(4, bool))
     assert (found.estimate, found.low, found.high) == (1.5, None, None)
     # Parts of one cluster each never vary: an interval would have no width.
     single = Resampling([f"p{i}" for i in range(9)], [f"c{i}" for i in range(9)])
-    assert single.estimate(mean(single, np.arange(9.0), np.ones(9, bool))).low is None
+    assert mean_estimate(single, np.arange(9.0), np.ones(9, bool)).low is None
+    # So do nine clusters of which four are counted.
     many = alone(9)
+    some = np.arange(9) < 4
+    assert mean_estimate(many, np.arange(9.0), some).low is None
+    assert mean_estimate(many, np.arange(9.0), np.arange(9) < 5).low is not None
     values = np.full(len(many.weights), np.nan)
-    assert many.estimate(values).estimate is None
+    assert many.estimate(values, np.ones(9, bool)).estimate is None
     values[: len(values) // 2] = 1.0
-    assert many.estimate(values).low is None  # undefined in half of the resamples
+    assert many.estimate(values, np.ones(9, bool)).low is None  # undefined in half of the resamples
 
 
 def test_averages_leave_out_or_fill_in():
@@ -195,3 +200,9 @@ def test_quantiles():
     assert found.low <= found.estimate <= found.high
     assert quantile([1.0], 0.5).model_dump() == {"estimate": 1.0, "low": None, "high": None}
     assert quantile([], 0.5).estimate is None
+
+
+@pytest.mark.parametrize("count", [-1, 3])
+def test_no_share_is_larger_than_the_whole(count):
+    with pytest.raises(ValueError, match=f"{count} of 2 is no share"):
+        rate(count, 2)

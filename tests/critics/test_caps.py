@@ -116,7 +116,7 @@ class TestCalls:
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            for number in range(8)
+            for number in range(3)
         ]
         for child in children:
             _, errors = child.communicate(timeout=120)

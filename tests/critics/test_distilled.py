@@ -5,22 +5,26 @@ from functools import cache
 import numpy as np
 import pytest
 from played import played
+from teachers import Open
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import SlotBatch, score_slots
 from peerwatt.fairness.scores import HOUSEHOLD_FIELDS
 from peerwatt.fairness.session import opened
 from peerwatt_critics import distilled
-from peerwatt_critics.distilled import NO_SENSE, NOT_READY, DistilledCritic, School
-from peerwatt_critics.held_out import HeldOutErrors
+from peerwatt_critics.distilled import NO_SENSE, NOT_READY, DistilledCritic, OpenDistilled
+from peerwatt_critics.held_out import LEAST, HeldOutErrors
 from peerwatt_critics.members import undefined
 from peerwatt_critics.pace import EARLY, Pace
+from peerwatt_critics.school import School
 
 pytestmark = pytest.mark.usefixtures("teachers")
 CALLS = 1200
 SLOTS = CALLS * 32
 SHORT = {"ask_share": 0.05, "work_share": 0.025, "held_out": 0.01}
 """As many questions in a short run as a long one has by its defaults."""
+EAGER = {"ready": 16, "ask_share": 0.2, "work_share": 0.1, "held_out": 0.05}
+"""Many questions in a few calls."""
 
 
 @cache
@@ -139,7 +143,7 @@ def test_what_is_held_out_is_never_learned(session, monkeypatch):
         return progress
 
     monkeypatch.setattr(School, "work", watched)
-    _, usage = study(session(), 300, ready=16, ask_share=0.2, work_share=0.1, held_out=0.05)
+    _, usage = study(session(), 300, **EAGER)
     questions = [question for asked, _ in lessons for question in asked]
     kept = {q.features.tobytes() for q in questions if q.delivered is not None}
     learned = {row.tobytes() for row in lessons[-1][1]}
@@ -154,11 +158,66 @@ def test_what_was_delivered_is_what_is_judged(session, monkeypatch):
     added = []
     add = HeldOutErrors.add
     monkeypatch.setattr(HeldOutErrors, "add", lambda *args: added.append(args[1:3]) or add(*args))
-    scores, _ = study(session(), 300, ready=16, ask_share=0.2, work_share=0.1, held_out=0.05)
+    scores, _ = study(session(), 300, **EAGER)
     assert len(added) > 20
-    for call, delivered in added:
-        columns = scores[call - 1].T
+    answered = (~np.isnan(scores).all(axis=1)).sum(axis=1)
+    before = np.cumsum(answered) - answered
+    for place, delivered in added:
+        columns = scores[(before == place) & (answered > 0)][0].T
         assert any(np.array_equal(delivered, column, equal_nan=True) for column in columns)
+
+
+def quitting(session, answers, **options):
+    """What is told of a student whose teacher answers so many questions, and none after that."""
+    asked = 0
+
+    def some(slots):
+        nonlocal asked
+        scores = np.array(score_slots(slots))
+        scores[:, max(0, answers - asked) :] = np.nan
+        asked += scores.shape[1]
+        return scores
+
+    work = OpenDistilled(DistilledCritic(**EAGER | options), Open(some), session)
+    for slots in played(CALLS)[:300]:
+        work.score(slots)
+    work.close(True)
+    assert work.usage().held_out.asked == asked
+    return work.usage()
+
+
+@pytest.mark.parametrize("bound", [1.0, 0.001])
+def test_a_teacher_that_stops_answering_leaves_its_student_unjudged(session, bound):
+    whole = quitting(session(), 10**6, error_bound=bound)
+    held_out = whole.held_out
+    assert held_out.slots >= LEAST
+    assert held_out.within is (bound == 1.0)
+    assert held_out.unanswered == 0
+    assert held_out.unjudged < 0.1 * whole.student
+    assert not any("judged" in sentence or "no score" in sentence for sentence in whole.told)
+
+    cut = quitting(session(), 300, error_bound=bound)
+    held_out = cut.held_out
+    assert held_out.slots >= LEAST
+    assert held_out.high is not None
+    assert held_out.within is None
+    assert held_out.unanswered == held_out.asked - 300
+    assert held_out.unjudged > 0.2 * cut.student
+    assert cut.told[-2:] == [
+        f"critic: the teacher gave no score to {held_out.unanswered} of the {held_out.asked} slots "
+        "that it was asked about",
+        "critic: nobody can tell how far the student was off in the last "
+        f"{held_out.unjudged:,} of its {cut.student:,} slots, for the teacher judged none of them",
+    ]
+
+
+def test_what_was_too_late_to_ask_was_not_asked(session):
+    work = OpenDistilled(DistilledCritic(**EAGER), Open(score_slots), session())
+    slots = iter(played(CALLS)[40:])
+    while not work.usage().held_out.asked:
+        work.score(next(slots))
+    work.close(True)
+    assert work.usage().held_out.asked == 0
 
 
 def test_never_more_is_asked_than_its_share():
@@ -290,6 +349,18 @@ def test_the_interval_covers_the_mean_error():
         covered += estimate.low <= 0.03 <= estimate.high
     assert 176 <= covered <= 198
     assert len(errors) == 80
+
+
+def test_a_few_slots_with_most_of_the_error_are_missed():
+    """The interval is nominal, and its docstring tells by how much."""
+    generator = np.random.default_rng(0)
+    reached = 0
+    for trial in range(200):
+        errors = HeldOutErrors(trial)
+        for place, error in enumerate(generator.lognormal(np.log(0.01), 1.5, LEAST)):
+            errors.add(place, np.full(4, error), np.zeros(4))
+        reached += errors.estimate(resamples=200).high >= 0.01 * np.exp(1.5**2 / 2)
+    assert 0.72 <= reached / 200 <= 0.88
 
 
 def test_too_little_gives_no_interval():

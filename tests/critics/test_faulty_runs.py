@@ -1,14 +1,16 @@
-"""Training with a server that fails in every way, by the command line."""
+"""Training with a server that fails in every way."""
 
 import json
-import sys
 
 import pytest
 from asking import KEY, needs_litellm
 from fake_server import FakeServer, echo, forms
 from test_faults import LASTING, PASSING, REFUSALS, WRONG
 
-from peerwatt.cli.main import main
+from peerwatt.cli.report import finish
+from peerwatt.runs.config import RunConfig, resolve
+from peerwatt.runs.execute import execute
+from peerwatt.runs.runner import Finished
 from peerwatt_critics.calls import backoff
 
 
@@ -17,7 +19,7 @@ from peerwatt_critics.calls import backoff
     ["openai-http", pytest.param("llm", marks=[needs_litellm, pytest.mark.slow])],
 )
 def test_a_training_run_finishes_whatever_the_server_does(client, tmp_path, monkeypatch, capfd):
-    """The whole command, with every fault in turn, and a key that is echoed."""
+    """Every fault in turn, and a key that is echoed."""
     monkeypatch.setenv("FAKE_KEY", KEY)
     monkeypatch.setattr(backoff, "wait", lambda *_: 0.001)
     passing = [fault for fault, reason in PASSING.values() if reason != "timeout"]
@@ -29,13 +31,25 @@ def test_a_training_run_finishes_whatever_the_server_does(client, tmp_path, monk
 
     model = {"openai-http": "fake", "llm": "openai/fake"}[client]
     with FakeServer(script) as server:
-        words = f"""run --task pilot-v1 --algorithm ippo --critic {client} --critic.model {model}
-            --critic.api-base {server.url} --critic.api-key-env FAKE_KEY --critic.share 0.1
-            --critic.retries 2 --budget 20000 --seeds 1 --workers 1 --results {tmp_path}"""
-        monkeypatch.setattr(sys, "argv", ["peerwatt", *words.split()])
-        main()
-    (file,) = tmp_path.rglob("result.json")
-    record = json.loads(file.read_text())
+        options = {
+            "model": model,
+            "api_base": server.url,
+            "api_key_env": "FAKE_KEY",
+            "share": 0.1,
+            "retries": 2,
+        }
+        config = RunConfig(
+            "pilot-v1",
+            "ippo",
+            critic=client,
+            critic_options=tuple(options.items()),
+            algorithm_options=(("num_envs", 4), ("rollout_slots", 24), ("hidden", (8,))),
+            budget=20_000,
+            validations=1,
+        )
+        folder = execute(resolve(config), tmp_path)
+    finish(Finished([folder], {}))
+    record = json.loads((folder / "result.json").read_text())
     usage = record["critic_usage"]
     assert usage["calls"] == len(server.seen) > 2 * len(faults)
     assert usage["scored"] > 20

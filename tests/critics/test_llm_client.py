@@ -28,12 +28,18 @@ from peerwatt_critics.llm import PROVIDERS, LitellmTransport, LlmCritic
 from peerwatt_critics.openai_http import HttpTransport, OpenaiHttpCritic
 
 OPENAI_LIKE = sorted(set(PROVIDERS) - {"anthropic", "gemini", "ollama", "ollama_chat"})
+SLOW = pytest.mark.slow
+"""Of those that answer alike, one is asked in the fast tests."""
 OTHERS = {
     "anthropic": "/v1/messages",
     "gemini": "/models/gemini-2.0-flash:generateContent",
     "ollama": "/api/generate",
     "ollama_chat": "/api/chat",
 }
+FAILING = [
+    *("openai", "anthropic"),
+    *(pytest.param(name, marks=SLOW) for name in ("mistral", "gemini", "ollama", "ollama_chat")),
+]
 FAULTS = {
     "closed": (dropped, "connection"),  # litellm's own client would try again
     "reset": (broken_off, "connection"),
@@ -94,6 +100,7 @@ def outcome(reply):
 
 
 @needs_litellm
+@pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")  # litellm's own
 class TestProviders:
     @pytest.mark.parametrize("provider", PROVIDERS)
     def test_sends_one_request_to_the_address(self, provider, monkeypatch):
@@ -120,7 +127,7 @@ class TestProviders:
             assert outcome(complete(transport(provider, server))) == '{"ftg": 7}'
         assert not {"authorization", "x-api-key", "x-goog-api-key"} & set(server.seen[0].headers)
 
-    @pytest.mark.parametrize("provider", ["openai", "mistral", *OTHERS])
+    @pytest.mark.parametrize("provider", FAILING)
     @pytest.mark.parametrize("fault, expected", FAULTS.values(), ids=FAULTS.keys())
     def test_fails_at_once(self, provider, fault, expected):
         if provider.startswith("ollama") and expected == "no-choice":
@@ -129,7 +136,7 @@ class TestProviders:
             assert outcome(complete(transport(provider, server))) == expected
         assert len(server.seen) == 1
 
-    @pytest.mark.parametrize("provider", ["openai", "mistral", *OTHERS])
+    @pytest.mark.parametrize("provider", FAILING)
     @pytest.mark.parametrize("status", [301, 307])
     def test_does_not_follow_a_redirect(self, provider, status):
         with FakeServer() as other, FakeServer() as server:
@@ -353,7 +360,8 @@ print(json.dumps(contacts), file=open(results, "a"))
     [
         ["openai-http:fake"],
         pytest.param(
-            ["llm:openai/fake", "llm:ollama/fake", "llm:anthropic/fake"], marks=needs_litellm
+            ["llm:openai/fake", "llm:ollama/fake", "llm:anthropic/fake"],
+            marks=[needs_litellm, SLOW],
         ),
     ],
     ids=["openai-http", "llm"],

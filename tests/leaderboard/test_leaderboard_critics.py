@@ -11,12 +11,19 @@ from critic_factory import constant, exact, make_record, noisy, silent, write_re
 from leaderboard_factory import make_result, write_result
 from test_leaderboard_site import HOSTILE, Page
 
-from peerwatt.criticbench.record import FOLDER, POOLED, CriticRecord, Estimate, bench_hash
+from peerwatt.criticbench.record import (
+    FOLDER,
+    POOLED,
+    CriticRecord,
+    Estimate,
+    ReachableField,
+    bench_hash,
+)
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.session import CriticUsage, HeldOut
 from peerwatt_leaderboard import critic_charts
 from peerwatt_leaderboard.command import build
-from peerwatt_leaderboard.critic_columns import seconds, written
+from peerwatt_leaderboard.critic_columns import asked, cell, conduct, seconds, written
 from peerwatt_leaderboard.critics import labels, read_critics
 
 SMOL = {"model": "openai/smollm2", "prompt": "households-v1"}
@@ -65,10 +72,37 @@ def test_the_tables_show_the_numbers(page):
     assert rows["openai-http"][:4] == ["openai/smollm2", "households-v1", "–", "0.0"]
     rows = rows_of(text, "moved")
     assert rows["rule"][3:7] == ["≡", "≡", "–", "≡"]  # order, units, paraphrase, slots of a batch
-    assert rows["rule"][7:10] == ["0.0", "≡", "≡"]  # reachable text, lift, drift
+    assert rows["rule"][7:10] == ["≡", "≡", "≡"]  # reachable text, lift, drift
+    assert rows["constantvalue 0.5"][:3] == ["constant", "–", "constant"]  # SD, ICC, flips
     assert rows["rule"][10:14] == ["–", "–", "–", "20 µs"]
     assert rows["llmsmollm2 households-v1"][10:14] == ["4.9", "0.0", "unknown", "595 ms"]
     assert rows["llmsmollm2 b"][12] == "1.50"
+
+
+def test_what_was_paid_elsewhere_is_no_critic_that_asks_nobody(records):
+    operations = records["paid"].operations.model_copy(update={"calls": 0})
+    cached = records["paid"].model_copy(update={"operations": operations})
+    by_key = {column.key: column for column in conduct([cached])}
+    for key in ("invalid", "refused", "dollars"):
+        assert cell(by_key[key], cached).told == "answered from the cache: nothing was paid here"
+        assert cell(by_key[key], records["rule"]).told == "asks no model"
+    assert asked(cached) and not asked(records["rule"])
+
+
+def test_noise_is_not_told_as_text_that_reached_the_critic(records):
+    (column,) = (column for column in conduct([]) if column.key == "reachable")
+
+    def shown(*fields):
+        reachable = [
+            ReachableField(field="x", payloads=1, scores=10, changed=changed, same_input=same)
+            for changed, same in fields
+        ]
+        robustness = records["llm"].robustness.model_copy(update={"reachable": reachable})
+        return cell(column, records["llm"].model_copy(update={"robustness": robustness})).text
+
+    assert shown((9, True), (0, True)) == "≡"
+    assert shown((9, True), (0, None)) == shown() == "unknown"
+    assert shown((9, True), (3, False)) == "30.0"
 
 
 def test_influence_is_told_against_no_critic(page):

@@ -9,10 +9,12 @@ import pytest
 from peerwatt.cli.options import Basics, parse, run_config
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins import loader
-from peerwatt.plugins.loader import Registered
+from peerwatt.plugins.loader import Registered, build, find
+from peerwatt.plugins.options import MOST_LEVELS, recorded_options
 from peerwatt.plugins.specs import CriticSpec
 from peerwatt.plugins.texts import from_text, parse_text
 from peerwatt.runs.config import RunConfig, command_of, resolve
+from peerwatt.runs.entries import effective_options
 
 
 @dataclass(frozen=True)
@@ -142,3 +144,74 @@ def test_operational_options_make_no_other_configuration():
 
     assert hash_of(key_env="A") == hash_of(key_env="B") == hash_of()
     assert hash_of(limit=5) != hash_of()
+
+
+SECRET = "openai-http:model=m,slots_per_call=1,cache=/home/me/my.sqlite,api_key_env=MY_KEY"
+
+
+@pytest.mark.parametrize(
+    ("critic", "name", "recorded"),
+    [
+        (
+            "distilled:" + json.dumps({"teacher": SECRET}),
+            "teacher",
+            'openai-http:{"model": "m"}',
+        ),
+        ("distilled:teacher=rule", "teacher", "rule"),
+        ("distilled:teacher=peerwatt:rule:{}", "teacher", "rule"),
+        ("distilled:teacher=typed:strict=true", "teacher", "acme:typed"),
+        ("distilled:teacher=acme:typed:limit=5", "teacher", 'acme:typed:{"limit": 5}'),
+        (
+            'ensemble:{"members": ["openai-http:share=0.5,model=m,cache=none", "constant"]}',
+            "members",
+            ('openai-http:{"model": "m", "share": 0.5}', "constant"),
+        ),
+        (
+            'ensemble:{"members": ["distilled:teacher=openai-http:api-key-env=MY_KEY"]}',
+            "members",
+            ('distilled:{"teacher": "openai-http"}',),
+        ),
+    ],
+)
+def test_a_critic_within_another_is_recorded_without_what_is_operational(critic, name, recorded):
+    plugin, instance = from_text("critic", critic)
+    options = recorded_options(instance)
+    assert options[name] == recorded
+    # What is recorded makes the same critic, and is recorded alike.
+    assert recorded_options(build("critic", plugin, options)) == options
+
+
+def test_however_a_critic_within_another_is_written_it_is_one_configuration():
+    def run_of(teacher):
+        config = RunConfig(
+            "pilot-v1", "ippo", critic="distilled", critic_options=(("teacher", teacher),)
+        )
+        return resolve(config)
+
+    runs = [run_of(SECRET), run_of('openai-http:{"model": "m"}')]
+    assert runs[0].config_hash == runs[1].config_hash
+    assert run_of("openai-http:model=other").config_hash != runs[0].config_hash
+    assert "MY_KEY" not in runs[0].critic_record.model_dump_json()
+    assert "my.sqlite" not in runs[0].critic_record.model_dump_json()
+
+
+def test_what_a_stranger_recorded_makes_no_plugin_of_theirs():
+    members = ['acme:typed:{"wrong": 1}', "nobody:here:{}", "openai-http:model=m,cache=x"]
+    effective = effective_options("critic", find("critic", "ensemble"), {"members": members})
+    assert effective["members"] == [*members[:2], 'openai-http:{"model": "m"}']
+
+
+@pytest.mark.parametrize(
+    ("teacher", "says"),
+    [
+        ("distilled:teacher=" * MOST_LEVELS + "rule", "within more than 4 others"),
+        ("distilled:teacher=" * 40_000 + "rule", "within more than 4 others"),
+        ('constant:{"value": ' + "[" * 100_000 + "}", "nested too deep"),
+        ("constant:value=2", "value"),
+        ("distilled:", "write NAME or NAME:option=value"),
+    ],
+)
+def test_critics_within_critics_without_end_are_one_sentence(teacher, says):
+    with pytest.raises(PeerWattError, match=says) as error:
+        effective_options("critic", find("critic", "distilled"), {"teacher": teacher})
+    assert len(str(error.value)) < 500

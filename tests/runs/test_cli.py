@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from peerwatt.cli.main import main
+from peerwatt.fairness import Shaping
+from peerwatt.runs.config import RunConfig, resolve
+from peerwatt.runs.execute import execute
 from peerwatt.runs.result import RunResult
 from peerwatt.runs.store import read_result
 
@@ -153,8 +156,17 @@ def test_ippo_learns_something_and_the_same_seed_gives_the_same_bytes(cli):
         "--algorithm.hidden", "16", "--shaping.ftg", "0.2", "--workers", "1",
     )  # fmt: skip
     assert cli(*words, "--results", "a")[0] == 0
-    assert cli(*words, "--results", "b")[0] == 0
-    (a,), (b,) = folders("a"), folders("b")
+    (a,) = folders("a")
+    config = RunConfig(
+        *("pilot-v1", "ippo"),
+        critic="rule",
+        seed=7,
+        budget=60_000,
+        algorithm_options=(("num_envs", 8), ("hidden", (16,))),
+        shaping=Shaping(ftg=0.2),
+    )
+    b = execute(resolve(config), Path("b"))  # in this process, not in a worker
+    assert b.name == a.name and b.parent.name == a.parent.name
     assert (a / "policy.safetensors").read_bytes() == (b / "policy.safetensors").read_bytes()
     result = read_result(a)
     assert result.test == read_result(b).test
@@ -174,8 +186,7 @@ def test_run_without_arguments_says_what_is_missing(cli):
 
 def test_evaluate_tells_a_difference_and_a_foreign_policy(cli):
     words = ("run", "--task", "pilot-v1", "--algorithm", "zi-c", "--seeds", "1")
-    assert cli(*words)[0] == 0
-    (folder,) = folders("runs")
+    folder = execute(resolve(RunConfig("pilot-v1", "zi-c")), Path("runs"))
     record = folder / "result.json"
     text = record.read_text()
     seed = '"seed": 0'
@@ -195,7 +206,7 @@ def test_evaluate_tells_a_difference_and_a_foreign_policy(cli):
 def test_the_command_in_the_result_is_quoted(cli, tmp_path):
     import shlex
 
-    from peerwatt.runs.config import RunConfig, command_of, resolve
+    from peerwatt.runs.config import command_of
 
     config = RunConfig(task="pilot-v1", algorithm="ippo", validations=3, mechanism="call")
     words = shlex.split(command_of(resolve(config)))
@@ -205,8 +216,8 @@ def test_the_command_in_the_result_is_quoted(cli, tmp_path):
 
 def test_compare_tells_two_entries_apart(cli):
     for algorithm in ("zi-c", "mid-quote"):
-        words = ("run", "--task", "pilot-v1", "--algorithm", algorithm, "--seeds", "5")
-        assert cli(*words, "--workers", "1")[0] == 0
+        for seed in range(5):
+            execute(resolve(RunConfig("pilot-v1", algorithm, seed=seed)), Path("runs"))
     zi, mid = (next(Path("runs/pilot-v1").glob(f"{name}--*")) for name in ("zi-c", "mid-quote"))
     code, out, _ = cli("compare", zi, mid)
     assert code == 0

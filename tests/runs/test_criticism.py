@@ -23,7 +23,6 @@ from peerwatt.runs.store import read_result, run_folder
 
 PLUGIN = Path(__file__).parent / "slot_asker.py"
 SMALL = (("num_envs", 4), ("rollout_slots", 24), ("hidden", (8,)))
-SLOW = pytest.mark.slow
 BUDGET = 8 * 4 * 24 * 4
 
 
@@ -225,7 +224,9 @@ def test_the_table_tells_of_the_critic_in_a_line_below_it(tmp_path, capsys):
     assert "abstained" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_critic_that_stops_its_run_ends_it_with_exit_code_2(tmp_path, monkeypatch, capsys):
+    """That the sentence leaves the run is proved above, that a worker brings it, in test_cli."""
     monkeypatch.chdir(tmp_path)
     words = [*LINE.split(), "--budget", str(BUDGET), "--critic.limit", "9", "--critic.stop"]
     with pytest.raises(SystemExit) as exit:
@@ -278,10 +279,8 @@ def let_go(file):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-@pytest.mark.parametrize(
-    "how",
-    ["kill both", *(pytest.param(w, marks=SLOW) for w in ("SIGINT", "SIGTERM", "kill the worker"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill both", "kill the worker", "SIGINT", "SIGTERM"])
 def test_answers_of_an_interrupted_run_are_kept(training, tmp_path, how):
     worker = worker_of(tmp_path)
     if how in ("SIGINT", "SIGTERM"):

@@ -83,9 +83,8 @@ def _repeated(name: str) -> Callable[[CriticRecord], str]:
 
 
 def _flips(record: CriticRecord) -> str:
-    return (
-        "const." if constant(record.validity) else _percent(record.reliability.scores[POOLED].flips)
-    )
+    flips = record.reliability.scores[POOLED].flips
+    return "const." if constant(record.validity) else _percent(flips)
 
 
 def _reached(record: CriticRecord) -> str:
@@ -189,7 +188,7 @@ def print_records(records: Sequence[CriticRecord]) -> None:
     caption = (
         "noise: mean |difference| of two answers; households to batch: the same when a market is "
         "put otherwise; reached: scores moved by names and titles; lift: by a note that training "
-        "never has; ≡ by construction, · not applicable, const. for it says the same of every market"
+        "never has; ≡ by construction, · not applicable, const.: it says the same of every market"
     )
     _table(console, f"Trust · {title}", caption, TRUST, records)
     caption = (

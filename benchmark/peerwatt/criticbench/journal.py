@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from peerwatt.errors import PeerWattError
-from peerwatt.fairness.session import CriticUsage
+from peerwatt.fairness.session import CriticUsage, summed
 from peerwatt.fairness.transcript import locked
 
 USAGE: TypeAdapter[CriticUsage] = TypeAdapter(CriticUsage)
-MOST_LATENCIES = 200
-MOST_NAMES = 64
-SUMS = (
-    *("slots", "undefined", "skipped", "scored", "student", "fallback", "calls", "retries"),
-    *("repaired", "cache_hits", "prompt_tokens", "completion_tokens", "seconds"),
-)
 
 
 class Journal:
@@ -122,29 +115,10 @@ class Journal:
 
 
 def total(usages: Sequence[CriticUsage]) -> CriticUsage | None:
-    """Return the sum of several usages; None of none."""
+    """Return the sum of several usages, the last of which tells how it ended; None of none."""
     if not usages:
         return None
-    paid = [usage for usage in usages if usage.calls]
-    known = all(usage.dollars is not None for usage in paid)
     last = usages[-1]
-
-    def names(key: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(x for usage in usages for x in getattr(usage, key)))[:MOST_NAMES]
-
-    def counts(key: str) -> dict[str, int]:
-        all_ = sum((Counter(getattr(usage, key)) for usage in usages), Counter[str]())
-        return dict(all_.most_common(MOST_NAMES))
-
-    added: dict[str, Any] = {name: sum(getattr(u, name) for u in usages) for name in SUMS}
     return dataclasses.replace(
-        last,
-        **added,
-        abstained=counts("abstained"),
-        invalid=counts("invalid"),
-        failed=counts("failed"),
-        dollars=sum(usage.dollars or 0.0 for usage in paid) if known else None,
-        latencies=tuple(x for usage in usages for x in usage.latencies)[:MOST_LATENCIES],
-        models=names("models"),
-        dropped=names("dropped"),
+        summed(usages), capped=last.capped, transcript=last.transcript, held_out=last.held_out
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from peerwatt.criticbench import reachable
 from peerwatt.criticbench.journal import USAGE, Journal
@@ -22,7 +21,7 @@ from peerwatt.criticbench.suite import Floats, Suite, batches, with_households
 from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.fairness import SlotBatch, feasible
 from peerwatt.fairness.scores import HOUSEHOLD_FIELDS
-from peerwatt.fairness.session import CriticSession, CriticUsage, Presentation, opened
+from peerwatt.fairness.session import CriticSession, CriticUsage, Presentation, checked, opened
 from peerwatt.fairness.transcript import Transcript
 
 BATCH = 16
@@ -119,7 +118,7 @@ def attacks(field: str) -> dict[str, tuple[Payload, ...]]:
 def patient(critic: Any) -> Any:
     """Return the critic that does not give up on a model which replies, be it never validly.
 
-    Such a model is to be judged by a whole record. One that does not reply is given up by `Silence`.
+    Such a model gets a whole record. One that does not reply is given up by `Silence`.
     """
     names = {field.name for field in dataclasses.fields(critic)} if _is_options(critic) else ()
     if "give_up_after" not in names:
@@ -322,12 +321,10 @@ def _timed(
 
 def _usage(work: Any) -> CriticUsage | None:
     usage = work.usage()
-    if usage is None:
-        return None
     try:
-        return USAGE.validate_python(dataclasses.asdict(usage))
-    except (ValidationError, TypeError) as error:
-        raise PeerWattError(f"the critic's usage is no CriticUsage: {told(error)}.") from None
+        return None if usage is None else checked(usage)
+    except PeerWattError as error:
+        raise PeerWattError(f"the critic's {error}") from None
 
 
 def _score(work: Any, slots: SlotBatch, refused: list[str]) -> Floats:

@@ -71,7 +71,7 @@ def market(texts: Texts) -> SlotBatch:
     return SlotBatch(*(field[feasible(slots) > 0][:SLOTS] for field in slots))
 
 
-def markets(field: str, payloads: Sequence[Payload]) -> SlotBatch:
+def markets(field: str, payloads: Sequence[Payload] = HOSTILE) -> SlotBatch:
     """Return the slots of `market` for each of `payloads` in `field`."""
     return joined([market(hostile(field, payload)) for payload in payloads])
 

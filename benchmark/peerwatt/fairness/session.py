@@ -29,7 +29,9 @@ MOST_CHARACTERS = 200
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-Word = Annotated[str, Field(max_length=MOST_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+Word = Annotated[
+    str, Field(max_length=MOST_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")
+]
 Reasons = Annotated[dict[Word, Count], Field(max_length=MOST_NAMES)]
 Words = Annotated[tuple[Word, ...], Field(max_length=MOST_NAMES)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -253,8 +255,7 @@ def checked(usage: Any) -> CriticUsage:
     """
     if not isinstance(usage, CriticUsage):
         raise PeerWattError(
-            f"usage returns {type(usage).__name__}: return "
-            "peerwatt.fairness.session.CriticUsage."
+            f"usage returns {type(usage).__name__}: return peerwatt.fairness.session.CriticUsage."
         )
     try:
         return _USAGE.validate_python(dataclasses.asdict(usage))

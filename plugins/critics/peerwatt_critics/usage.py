@@ -12,6 +12,11 @@ def merged(usages: Sequence[CriticUsage]) -> CriticUsage:
     """Return what all of `usages` cost; who is made of these critics counts the slots."""
     return dataclasses.replace(
         summed(usages),
-        **dict.fromkeys(("slots", "undefined", "skipped", "scored", "student", "fallback"), 0),
+        slots=0,
+        undefined=0,
+        skipped=0,
+        scored=0,
+        student=0,
+        fallback=0,
         abstained={},
     )
