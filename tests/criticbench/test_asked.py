@@ -41,7 +41,7 @@ def chatty(seen):
 
 def test_a_cap_between_a_reply_and_its_repair(tmp_path):
     with FakeServer(answer=chatty) as server:
-        with pytest.raises(PeerWattError, match="max_calls 21 reached; asked no more"):
+        with pytest.raises(PeerWattError, match="max_calls 21"):
             bench(server, tmp_path, max_calls=21).run()  # the next request would be a repair
         assert len(server.seen) == 21
         operations = bench(server, tmp_path, max_calls=9999).run().operations
@@ -54,7 +54,7 @@ def test_a_cap_between_a_reply_and_its_repair(tmp_path):
 
 def test_a_repair_whose_first_reply_another_benchmark_paid_for(tmp_path):
     with FakeServer(answer=chatty) as server:
-        with pytest.raises(PeerWattError, match="max_calls 21 reached"):
+        with pytest.raises(PeerWattError, match="max_calls 21"):
             bench(server, tmp_path, max_calls=21).run()
         made = bench(server, tmp_path, repeats=2)
         operations = made.run().operations

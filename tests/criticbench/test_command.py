@@ -83,7 +83,7 @@ def peerwatt_critics():
         (["--critic", "rule", "--seeds", "0"], "seeds"),
         (["--critic", "rule", "--influence", "pilot-v1", "--algorithm", "zi-c"], "does not learn"),
         (["--critic", "distilled:teacher=rule"], "until it has learned .* name a task with --infl"),
-        (["--critic", "rule", "--critic", "replay:transcript=x"], "replay answers only what"),
+        (["--critic", "rule", "--critic", "replay"], "replay answers only what"),
         (["--critic", "rule", "--influence", "pilot-v9"], "unknown task 'pilot-v9'"),
     ],
 )

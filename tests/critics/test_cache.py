@@ -218,6 +218,46 @@ class TestFile:
         database.close()
 
 
+def planted(folder, table, column, content):
+    """Have one row of the cache hold `content`."""
+    calls(folder, ["a"])
+    file = sqlite3.connect(folder / "critic-cache.sqlite")
+    file.execute(f"UPDATE {table} SET {column} = ?", (content,))
+    if table == "replies":
+        file.execute("DELETE FROM answers")
+    file.commit()
+    file.close()
+    with pytest.raises(PeerWattError, match=r"^critic\.cache .*\.sqlite: holds .*delete") as caught:
+        calls(folder, ["a"])
+    assert len(str(caught.value)) < 400
+
+
+class TestRows:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *("[1, 1, 1, 2]", "[1, 1, 1]", "[1, 1, 1, NaN]", "[1, 1, 1, true]", '["a", 1, 1, 1]'),
+            *('{"a": 1}', "null", "7", "not JSON", b"\xff\xfe", "[" * 100_000, "[-1, 0, 0, 0]"),
+        ],
+    )
+    def test_answers_that_are_none_are_refused(self, tmp_path, content):
+        planted(tmp_path, "answers", "scores", content)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *("[]", "null", "not JSON", b"\xff\xfe", "[" * 100_000),
+            *('{"text": "a", "finish": "stop", "model": "m"}', '{"evil": 1}'),
+            json.dumps(vars(reply("a")) | {"evil": 1}),
+            json.dumps(vars(reply("a")) | {"text": 7}),
+            json.dumps(vars(reply("a")) | {"model": None}),
+            json.dumps(vars(reply("a")) | {"refusal": "yes"}),
+        ],
+    )
+    def test_replies_that_are_none_are_refused(self, tmp_path, content):
+        planted(tmp_path, "replies", "reply", content)
+
+
 class TestKilled:
     def spend(self, folder, die_at, cap):
         command = [sys.executable, "spender.py", folder, "seed-0", "60", str(cap), str(die_at)]

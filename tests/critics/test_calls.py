@@ -225,7 +225,7 @@ class TestHopeless:
         transport = ScriptedTransport([failure("connect", retry=False)] * 999)
         outcomes, usage = asked(transport, give_up_after=4, concurrency=1)
         assert [outcome.reason for outcome in outcomes] == ["connect"] * 4 + ["capped"] * 6
-        assert usage.capped == "gave up after 4 failures in a row; asked no more after 4 calls"
+        assert usage.capped == "gave up after 4 failures in a row; this run made 4 calls"
 
     def test_only_failures_in_a_row_count(self):
         script = [failure("connect", retry=False), None] * 5
@@ -334,10 +334,21 @@ class TestSecrets:
             "sk-Geheim/%2B42%20%C3%A9",
             r"sk-Geheim/+42 \u00e9",
             r"sk-Geheim\/+42 é",
+            r"\u0073k-Ge\u0068eim/+42 é",
+            r"\\u0073k-Geheim\\/+42 \\u00e9",
+            r"sk-Geh\x65im/+42 é",
+            "sk-Geheim&#x2f;&#43;42 é",
+            "sk%2DGeheim%252F%2B42 é",
+            SECRET.encode().hex(),
+            SECRET.encode().hex().upper(),
         ],
     )
     def test_every_form_is_found(self, form):
         assert redactor()(f"<{form}>") == "<[secret]>"
+
+    def test_a_reply_of_backslashes_takes_no_time(self):
+        text = "\\" * 1_000_000
+        assert redactor()(text) == text
 
     def test_the_variable_of_the_key_needs_no_telling_name(self, monkeypatch):
         monkeypatch.setenv("MINE", "plainvalue")
@@ -415,14 +426,20 @@ class TestOptions:
         assert "hunter22" not in str(caught.value)
 
     def test_the_key_comes_from_the_environment(self, monkeypatch):
-        monkeypatch.setenv("MY_KEY", "one")
-        monkeypatch.setenv("USUAL", "two")
-        assert CallOptions(api_key_env="MY_KEY").key("USUAL") == "one"
-        assert CallOptions().key("USUAL") == "two"
+        monkeypatch.setenv("MY_KEY", "one-long-key")
+        monkeypatch.setenv("USUAL", "two-long-keys")
+        assert CallOptions(api_key_env="MY_KEY").key("USUAL") == "one-long-key"
+        assert CallOptions().key("USUAL") == "two-long-keys"
         assert CallOptions().key() is None
         monkeypatch.delenv("MY_KEY")
         with pytest.raises(PeerWattError, match="MY_KEY"):
             CallOptions(api_key_env="MY_KEY").key("USUAL")
+
+    def test_a_key_that_is_too_short_to_be_hidden_is_refused(self, monkeypatch):
+        monkeypatch.setenv("MY_KEY", "hunter2")
+        with pytest.raises(PeerWattError, match="MY_KEY holds a key of less than 8") as caught:
+            CallOptions(api_key_env="MY_KEY").key()
+        assert "hunter2" not in str(caught.value)
 
     def test_the_prompt_is_part_of_what_is_recorded(self):
         (digest,) = CallOptions().contents().values()

@@ -9,14 +9,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_model import ScriptedTransport, VirtualTime, open_path, reply
+from scripted_model import (
+    ScriptedTransport,
+    TinyPrompt,
+    VirtualTime,
+    open_path,
+    reply,
+    session,
+)
 
 from peerwatt.errors import PeerWattError
+from peerwatt_critics import ensemble
 from peerwatt_critics.calls import background, costs
 from peerwatt_critics.calls.database import Database
 from peerwatt_critics.calls.exchange import Prices, Request, TransportError
 from peerwatt_critics.calls.ledger import Cost, Ledger, Limits
 from peerwatt_critics.calls.options import CallOptions
+from peerwatt_critics.calls.path import CallPath
+from peerwatt_critics.calls.redact import redactor
 
 QUESTIONS = [f"slot {number}" for number in range(40)]
 ROW = "[[1, 1, 1, 1]]"
@@ -49,7 +59,9 @@ class TestCalls:
         assert again[0].reason == "capped"
         usage = path.usage_part()
         assert usage.calls == 10
-        assert usage.capped == "max_calls 10 reached; asked no more after 10 calls"
+        assert (
+            usage.capped == "max_calls 10 of all runs of this entry reached; this run made 10 calls"
+        )
 
     def test_retries_and_repairs_are_calls(self):
         script = ["no", "no", TransportError("http-500", "", retry=True)]
@@ -70,7 +82,9 @@ class TestCalls:
     def test_a_cap_may_end_the_run_with_its_answers_kept(self, tmp_path):
         limited = options(max_calls=10, on_cap="stop")
         path = open_path(ScriptedTransport(), limited, store=tmp_path)
-        with pytest.raises(PeerWattError, match=r"max_calls 10 reached.*answers so far are kept"):
+        with pytest.raises(
+            PeerWattError, match=r"max_calls 10 of all runs.*answers so far are kept"
+        ):
             path.ask(QUESTIONS)
         path.close(False)
         transport = ScriptedTransport()
@@ -100,6 +114,48 @@ class TestCalls:
         assert calls("seed-0", path="members.1") == 6
         assert calls("seed-1", fresh=True) == 4  # what seed 0 has left of 10
         assert calls("seed-0", fresh=True, count=9) == 6
+
+    def test_those_that_share_an_account_share_it(self, tmp_path):
+        def calls(path, account):
+            transport = ScriptedTransport()
+            run = {"store": tmp_path, "entry": "e", "run": "r", "path": path, "account": account}
+            opened = open_path(transport, options(max_calls=10), **run)
+            opened.ask([f"{path} {number}" for number in range(7)])
+            opened.close(True)
+            return len(transport.requests)
+
+        paths = ("members.0", "a"), ("members.1", "a"), ("members.2", "b")
+        assert [calls(*path) for path in paths] == [7, 3, 7]
+
+    def test_repeats_of_a_member_share_it_and_members_do_not(self, tmp_path, monkeypatch):
+        transports = []
+
+        class Asked:
+            def open(self, session):
+                transports.append(ScriptedTransport())
+                path = CallPath(
+                    options(max_calls=10, concurrency=1),
+                    TinyPrompt(),
+                    transports[-1],
+                    session,
+                    redact=redactor(),
+                )
+                path.ask([f"{session.path} {number}" for number in range(10)])
+                return path
+
+        monkeypatch.setattr(ensemble, "made", lambda *_: Asked())
+        monkeypatch.setattr(ensemble, "begun", lambda critic, session: critic.open(session))
+        critic = ensemble.EnsembleCritic(members=("a", "b"), repeats=2)
+        for seed, expected in enumerate([[10, 0, 10, 0], [0, 0, 0, 0]]):
+            transports.clear()
+            run = session(store=tmp_path, entry="e", run=f"{seed}", seed=seed)
+            critic.open(run).close(True)
+            assert [len(transport.requests) for transport in transports] == expected
+
+    def test_a_session_inside_keeps_the_account(self):
+        inside = session(account="members.0", path="members.1").child("teacher")
+        assert (inside.path, inside.account) == ("members.1.teacher", "members.0.teacher")
+        assert session().child("teacher").account == ""
 
     def test_runs_without_an_entry_share_nothing(self, tmp_path):
         for number in range(2):
@@ -140,7 +196,7 @@ class TestTokens:
         assert used == 25 * len(transport.requests) <= 1000
         assert used > 1000 - self.MOST - 25
         assert 0 < answered(outcomes) < 40
-        assert usage.capped.startswith("max_tokens 1,000 reached")
+        assert usage.capped.startswith("max_tokens 1,000 of all runs of this entry")
 
     def test_what_the_server_does_not_report_counts_at_its_most(self):
         script = [reply(ROW, prompt_tokens=None, completion_tokens=None)] * 40
@@ -149,6 +205,7 @@ class TestTokens:
         path.close(True)
         usage = path.usage_part()
         assert usage.completion_tokens == 160 * answered(outcomes)
+        assert usage.assumed == usage.calls
         assert 500 < usage.prompt_tokens + usage.completion_tokens <= 1000
 
     @given(
@@ -190,12 +247,36 @@ class TestTokens:
         path.close(True)
         usage = path.usage_part()
         assert (usage.calls, usage.completion_tokens) == (1, tokens)
+        assert usage.assumed == charged
 
     def test_no_tokenizer_makes_more_tokens_than_bytes(self):
         request = Request(({"role": "user", "content": "é\ud800"},), {"a": 1}, 7)
         most = costs.bound(request, None)
         assert most.prompt_tokens >= len("user") + 3 + 64 + len('{"a":1}')
         assert most.completion_tokens == 7
+
+
+class TestAttempts:
+    def test_the_usage_counts_what_a_run_that_is_resumed_had_spent(self, tmp_path):
+        def ask(text, script=(), **run):
+            path = open_path(
+                ScriptedTransport([*script]),
+                options(price_in=1.0, price_out=1.0),
+                **({"store": tmp_path, "entry": "e", "run": "r"} | run),
+            )
+            path.ask([text])
+            path.close(True)
+            usage = path.usage_part()
+            tokens = usage.prompt_tokens, usage.completion_tokens
+            return usage.calls, *tokens, usage.assumed, usage.seconds, usage.dollars
+
+        ask("other", run="other")
+        ask("a", [reply(ROW, completion_tokens=None)])
+        calls, sent, received, assumed, seconds, dollars = ask("b", cumulative=True)
+        assert (calls, sent, received, assumed, seconds) == (2, 40, 165, 1, 2.0)
+        assert dollars == pytest.approx(205e-6)
+        assert ask("b")[:5] == (0, 0, 0, 0, 0.0)
+        assert ask("b", cumulative=True, fresh=True)[:5] == (0, 0, 0, 0, 0.0)
 
 
 class TestDollars:
@@ -220,7 +301,7 @@ class TestDollars:
         each = 20 * 10e-6 + 5 * 20e-6
         assert usage.dollars == pytest.approx(each * usage.calls)
         assert 0.004 < usage.dollars <= 0.01
-        assert usage.capped.startswith("max_dollars 0.01 reached")
+        assert usage.capped.startswith("max_dollars 0.01 of all runs of this entry")
 
     def test_unknown_is_not_nothing(self):
         path = open_path(ScriptedTransport())

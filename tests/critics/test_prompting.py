@@ -1,6 +1,7 @@
 """Prompts: what a model is shown of a market, and which replies of it count."""
 
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -543,3 +544,12 @@ def test_prompts_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(PeerWattError, match="is not valid TOML"):
         load_prompt(str(tmp_path / "binary.toml"))
+
+
+def test_prompts_that_are_no_files_or_nest_without_end_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(PeerWattError, match="is no regular file"):
+        load_prompt(str(tmp_path / "pipe.toml"))
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 30_000)
+    with pytest.raises(PeerWattError, match=r"deep\.toml: nests too deep"):
+        load_prompt(str(tmp_path / "deep.toml"))

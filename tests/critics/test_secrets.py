@@ -76,6 +76,8 @@ def escaped(text):
 
 
 WRITTEN = {
+    "JSON escapes in JSON": escaped(KEY).replace("\\", "\\\\"),
+    "hex": KEY.encode().hex(),
     "plain": KEY,
     "JSON escapes": escaped(KEY),
     "address": quote(KEY, safe=""),
@@ -117,6 +119,33 @@ def test_a_valid_reply_may_hold_the_key(client, place, written, tmp_path):
     text = (tmp_path / "critic.jsonl").read_text()
     assert ("[secret]" in text) == (place != in_refusal)
     assert base64.b64encode(KEY.encode()).decode()[3:-4] not in text
+
+
+def bad_line(padding):
+    line = f"HTTP/9.9 {'a' * padding}{KEY}\r\n\r\n"
+
+    def fault(exchange):
+        exchange.handler.wfile.write(line.encode())
+        exchange.handler.close_connection = True
+
+    return fault
+
+
+def bad_encoding(padding):
+    coding = {"Content-Encoding": f"{'a' * padding}{KEY}"}
+    return lambda exchange: exchange.send(200, b"{}", coding)
+
+
+@pytest.mark.parametrize("bad", [bad_line, bad_encoding])
+def test_no_part_of_a_key_is_left_where_a_text_is_cut(client, bad, tmp_path):
+    with FakeServer(lambda number: bad(number)) as server:
+        quick = {"retries": 0, "give_up_after": 1000, "slots_per_call": 1}
+        asking = critic(client, server.url, api_key_env="FAKE_KEY", **quick)
+        asked = ask(asking, tmp_path, count=61)
+    assert asked.usage.calls == len(server.seen) == 61
+    text = (tmp_path / "critic.jsonl").read_text()
+    assert "[secret]" in text
+    assert KEY[:5] not in text
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])

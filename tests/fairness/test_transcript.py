@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -75,6 +76,10 @@ def test_a_torn_last_line_is_left_out(file):
         (b"[1]\n", "line 1 is not the head"),
         (b'{"kind": "run", "version": 1}\n[1]\n{}\n', "line 2 is no JSON object: '\\[1\\]'"),
         (b'{"kind": "run", "version": 1}\n{"a": 1}\n', "line 2 is no JSON object"),
+        (b'{"kind": "run", "version": 1}\n' + b"[" * 100_000 + b"\n", "line 2 is no JSON object"),
+        (b'{"kind": "run", "version": 1}\n' + b"a" * 10**7 + b"\n", "line 2 is longer than 10,000"),
+        (b'{"kind": "run", "version": 1, "seed": true}\n', "gives the seed 'True'"),
+        (b'{"kind": "run", "version": 1, "seed": 0.0}\n', "gives the seed '0.0'"),
     ],
 )
 def test_what_is_no_transcript_is_refused(file, content, says):
@@ -85,6 +90,25 @@ def test_what_is_no_transcript_is_refused(file, content, says):
 
 def test_a_missing_transcript_is_one_sentence(file):
     with pytest.raises(PeerWattError, match="cannot be read \\(No such file or directory\\)"):
+        Recording(file)
+
+
+def test_a_pipe_is_no_transcript(file):
+    os.mkfifo(file)
+    with pytest.raises(PeerWattError, match="is no file"):
+        Recording(file)
+
+
+def test_a_transcript_is_the_one_that_the_record_beside_it_tells_of(file):
+    digest = written(file, ("", "1", 0.1)).digest()
+    record = file.with_name("result.json")
+    for content in ("no JSON", "[]", "{}", '{"critic_usage": null}', "[" * 100_000):
+        record.write_text(content)
+        assert Recording(file).left() == 1
+    record.write_text(json.dumps({"critic_usage": {"transcript": digest}}))
+    assert Recording(file).left() == 1
+    file.write_text(file.read_text().replace("0.1", "0.2"))
+    with pytest.raises(PeerWattError, match=r"is not the one that result\.json beside it tells of"):
         Recording(file)
 
 

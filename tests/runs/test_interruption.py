@@ -12,16 +12,16 @@ import pytest
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.store import written_at_once
 
-LINE = (
-    "run --task pilot-v1 --algorithm ippo --seeds 2 --workers 2 --budget 500M "
-    "--algorithm.num-envs 4 --algorithm.rollout-slots 24 --algorithm.hidden 8 --validations 0"
-)
+LINE = "run --task pilot-v1 --seeds 2 --workers 2 --budget 500M --validations 0"
+ENDLESS = f"--algorithm endless --plugin {Path(__file__).parent / 'endless.py'}"
+IPPO = "--algorithm ippo --algorithm.num-envs 4 --algorithm.rollout-slots 24 --algorithm.hidden 8"
 
 
 @pytest.fixture
-def training(tmp_path):
+def training(request, tmp_path):
     """A `peerwatt run` whose two workers are in the middle of training."""
-    script = f"import sys; sys.argv = ['peerwatt', *{LINE.split()!r}]\n"
+    words = [*LINE.split(), *request.param.split()]
+    script = f"import sys; sys.argv = ['peerwatt', *{words!r}]\n"
     script += "from peerwatt.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -62,7 +62,14 @@ def alive(pid):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
-    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    ("training", "signum"),
+    [
+        (ENDLESS, signal.SIGINT),
+        pytest.param(IPPO, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(IPPO, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+    indirect=["training"],
+    ids=["SIGINT", "ippo SIGINT", "ippo SIGTERM"],
 )
 def test_interrupt_ends_at_once_and_leaves_nothing(training, tmp_path, signum):
     pids = workers_of(tmp_path)
@@ -75,6 +82,7 @@ def test_interrupt_ends_at_once_and_leaves_nothing(training, tmp_path, signum):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("training", [ENDLESS], indirect=True, ids=["endless"])
 def test_workers_do_not_outlive_a_killed_parent(training, tmp_path):
     pids = workers_of(tmp_path)
     training.kill()

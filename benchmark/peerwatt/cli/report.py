@@ -81,7 +81,7 @@ def critic_line(usages: Sequence[CriticUsage]) -> tuple[str, float]:
         name: sum(getattr(usage, name) for usage in usages)
         for name in (
             *("wanted", "scored", "student", "fallback", "calls", "cache_hits"),
-            *("prompt_tokens", "completion_tokens"),
+            *("prompt_tokens", "completion_tokens", "assumed"),
         )
     }
     wanted, scored = total["wanted"], total["scored"] + total["student"]
@@ -98,6 +98,8 @@ def critic_line(usages: Sequence[CriticUsage]) -> tuple[str, float]:
             f", {total['calls']:,} calls, {total['cache_hits']:,} cached, "
             f"{total['prompt_tokens']:,} + {total['completion_tokens']:,} tokens, {dollars}"
         )
+        if assumed := total["assumed"]:
+            told += f" (of which {assumed:,} request{'s' * (assumed != 1)} estimated)"
     return f"{told}, {unscored:.1%} abstained, {total['fallback'] / slots:.1%} fallback", unscored
 
 

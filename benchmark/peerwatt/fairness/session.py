@@ -85,12 +85,17 @@ class CriticSession:
     presentation: Presentation = Presentation()
     path: str = ""
     """Where in a critic that is made of others this one is, such as "members.0"."""
+    account: str = ""
+    """Critics of one entry and account share what may be spent; "": each `path` has its own."""
+    cumulative: bool = False
+    """Whether the usage counts what earlier attempts at the run spent, too."""
 
     def child(self, name: str) -> CriticSession:
         """Return the session of a critic inside this one, with a generator of its own."""
         path = f"{self.path}.{name}" if self.path else name
+        account = f"{self.account}.{name}" if self.account else ""
         generator = self.generator.spawn(1)[0]
-        return dataclasses.replace(self, generator=generator, path=path)
+        return dataclasses.replace(self, generator=generator, path=path, account=account)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +132,8 @@ class CriticUsage:
     """What a critic did in one run, and what that cost.
 
     `slots` is the sum of `undefined`, `skipped`, `scored`, `student`, `fallback` and all of
-    `abstained`.
+    `abstained`. Where a run was killed and started again, `calls`, `assumed`, the tokens, `dollars`
+    and `seconds` are those of all its attempts, all else that of the last.
     """
 
     __pydantic_config__ = STRICT
@@ -162,6 +168,8 @@ class CriticUsage:
     completion_tokens: Count = 0
     dollars: Amount | None = None
     """What the calls cost; None if a price is not known."""
+    assumed: Count = 0
+    """Requests whose tokens nobody told and that count as the most that they may have taken."""
     seconds: Amount = 0.0
     """Wall-clock time spent waiting for answers."""
     latencies: Annotated[tuple[Amount, ...], Field(max_length=MOST_LATENCIES)] = ()
@@ -243,7 +251,7 @@ class CriticUsage:
 _USAGE = TypeAdapter(CriticUsage)
 _SUMS = (
     *("slots", "undefined", "skipped", "scored", "student", "fallback", "calls", "retries"),
-    *("repaired", "cache_hits", "prompt_tokens", "completion_tokens", "seconds"),
+    *("repaired", "cache_hits", "prompt_tokens", "completion_tokens", "assumed", "seconds"),
 )
 
 

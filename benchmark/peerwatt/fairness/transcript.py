@@ -22,6 +22,10 @@ from peerwatt.errors import PeerWattError, shown
 
 TRANSCRIPT_FILE = "critic.jsonl"
 TRANSCRIPT_VERSION = 1
+RESULT_FILE = "result.json"
+"""The record of a run, which lies beside its transcript."""
+MOST_CHARACTERS = 10_000_000
+"""Longest line that is read."""
 
 
 class Transcript:
@@ -95,16 +99,20 @@ class Recording:
         """Read the transcript in `file`.
 
         Raises:
-            PeerWattError: it cannot be read, or is no transcript.
+            PeerWattError: it cannot be read, is no transcript, or not that of the record beside it.
         """
         self.file = file
         self.head: dict[str, Any] = {}
         self._answers: dict[str, deque[dict[str, Any]]] = defaultdict(deque)
         self._given: dict[str, int] = defaultdict(int)
         try:
+            if file.exists() and not file.is_file():  # a pipe would be waited for
+                raise PeerWattError(f"transcript {file}: is no file; name that of a run.")
             with file.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
+                pieces = iter(lambda: lines.readline(MOST_CHARACTERS + 1), "")
+                for number, line in enumerate(pieces, 1):
                     self._take(number, line)
+            self._require_unchanged()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise PeerWattError(f"transcript {file}: cannot be read ({reason}).") from None
@@ -113,10 +121,33 @@ class Recording:
                 f"transcript {file}: is empty; name the {TRANSCRIPT_FILE} of a run."
             )
 
+    def _require_unchanged(self) -> None:
+        """Refuse a transcript that is not the one of which the record beside it tells."""
+        record = self.file.with_name(RESULT_FILE)
+        if self.file.name != TRANSCRIPT_FILE or not record.is_file():
+            return
+        try:
+            usage = json.loads(record.read_bytes())["critic_usage"]
+            expected = usage["transcript"]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return  # a record that is none tells nothing
+        with self.file.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if expected is not None and expected != digest:
+            raise PeerWattError(
+                f"transcript {self.file}: is not the one that {RESULT_FILE} beside it tells of, "
+                f"whose SHA-256 is {shown(str(expected), 64)}; name an unchanged transcript."
+            )
+
     def _take(self, number: int, line: str) -> None:
+        if len(line) > MOST_CHARACTERS:
+            raise PeerWattError(
+                f"transcript {self.file}: line {number} is longer than {MOST_CHARACTERS:,} "
+                f"characters: '{shown(line, 60)}'."
+            )
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         kind = record.get("kind") if isinstance(record, dict) else None
         if kind is None and number > 1 and not line.endswith("\n"):
@@ -125,6 +156,11 @@ class Recording:
             raise PeerWattError(
                 f"transcript {self.file}: line 1 is not the head of a transcript of version "
                 f"{TRANSCRIPT_VERSION}: '{shown(line, 60)}'."
+            )
+        if number == 1 and type(record.get("seed", 0)) is not int:
+            raise PeerWattError(
+                f"transcript {self.file}: line 1 gives the seed "
+                f"'{shown(str(record['seed']), 20)}', which is no whole number."
             )
         if number == 1:
             self.head = record

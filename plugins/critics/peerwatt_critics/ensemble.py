@@ -70,7 +70,11 @@ class OpenEnsemble:
         for number, critic in enumerate(c for c in critics for _ in range(options.repeats)):
             # A repeat of its own for each, so that no answer from a cache counts twice.
             repeat = session.repeat * options.repeats + number % options.repeats
-            child = dataclasses.replace(session.child(f"members.{number}"), repeat=repeat)
+            child = session.child(f"members.{number}")
+            # What a member may spend is for all its repeats together.
+            own = f"members.{number - number % options.repeats}"
+            account = ".".join(filter(None, (session.account or session.path, own)))
+            child = dataclasses.replace(child, repeat=repeat, account=account)
             try:
                 self._members.append(begun(critic, child))
             except BaseException:

@@ -293,6 +293,9 @@ def load_prompt(name_or_path: str) -> Prompt:
 def _parsed(name: str, where: str, file: Traversable, folder: Path | None) -> Prompt:
     """Read `file`; a paraphrase in another file is sought in `folder`."""
     try:
+        if isinstance(file, Path) and not file.is_file() and not file.is_dir() and file.exists():
+            # A pipe would be waited for.
+            raise PeerWattError(f"{where}: is no regular file; name a .toml file.")
         with file.open("rb") as opened:
             content = opened.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
@@ -300,6 +303,8 @@ def _parsed(name: str, where: str, file: Traversable, folder: Path | None) -> Pr
         said = PromptFile.model_validate(tomllib.loads(content.decode()))
     except OSError as error:
         raise PeerWattError(f"{where}: cannot be read ({error.strerror}).") from None
+    except RecursionError:
+        raise PeerWattError(f"{where}: nests too deep; write it as the others are.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PeerWattError(f"{where}: is not valid TOML ({shown(str(error), 120)}).") from None
     except ValidationError as error:

@@ -27,12 +27,17 @@ class Usage(NamedTuple):
     completion_tokens: int
     nanodollars: int | None
     """Billionths of a dollar, rounded up; None if the price is not known."""
+    assumed: bool = False
+    """Whether the tokens are the most that they can be, for nobody told."""
 
     @property
     def cost(self) -> Cost:
         """What the ledger counts for it."""
         tokens = self.prompt_tokens + self.completion_tokens
-        return Cost(1, tokens, self.nanodollars or 0)
+        unknown = self.nanodollars is None
+        return Cost(
+            1, tokens, self.nanodollars or 0, self.prompt_tokens, int(unknown), int(self.assumed)
+        )
 
 
 def bound(request: Request, prices: Prices | None) -> Usage:
@@ -40,7 +45,7 @@ def bound(request: Request, prices: Prices | None) -> Usage:
     texts = [text for message in request.messages for text in message.values()]
     prompt = sum(len(text.encode(errors="replace")) for text in texts)
     prompt += PER_MESSAGE * len(request.messages) + len(json.dumps(request.schema))
-    return _priced(prompt, request.reply_tokens, prices)
+    return _priced(prompt, request.reply_tokens, prices)._replace(assumed=True)
 
 
 def actual(reply: Reply, most: Usage, prices: Prices | None, stated: bool) -> Usage:
@@ -50,11 +55,13 @@ def actual(reply: Reply, most: Usage, prices: Prices | None, stated: bool) -> Us
     """
     tokens = INSANE * most.cost.tokens
     prompt, completion = reply.prompt_tokens, reply.completion_tokens
+    sent = prompt if _count(prompt, tokens) else None
+    received = completion if _count(completion, tokens) else None
     usage = _priced(
-        prompt if _count(prompt, tokens) else most.prompt_tokens,
-        completion if _count(completion, tokens) else most.completion_tokens,
+        most.prompt_tokens if sent is None else sent,
+        most.completion_tokens if received is None else received,
         prices,
-    )
+    )._replace(assumed=sent is None or received is None)
     dollars: Any = reply.dollars
     known = not stated and isinstance(dollars, int | float) and not isinstance(dollars, bool)
     highest = MOST_DOLLARS if prices is None else INSANE * (most.nanodollars or 0) / NANO

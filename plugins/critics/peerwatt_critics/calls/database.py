@@ -11,7 +11,7 @@ from threading import Lock
 
 from peerwatt.errors import PeerWattError, shown
 
-VERSION = 1
+VERSION = 2
 WAIT = 60.0
 """Seconds to wait for other processes to end their transactions, which are short."""
 
@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS spent (
     calls INTEGER NOT NULL DEFAULT 0,
     tokens INTEGER NOT NULL DEFAULT 0,
     nanodollars INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    unpriced INTEGER NOT NULL DEFAULT 0,
+    assumed INTEGER NOT NULL DEFAULT 0,
     seconds REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (entry, critic, run)
 ) WITHOUT ROWID;

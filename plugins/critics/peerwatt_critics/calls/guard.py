@@ -85,7 +85,7 @@ class Guard:
                 clean = httpx.Request(request.method, request.url, headers=headers, content=body)
                 response = await self._pool.handle_async_request(clean)
                 try:
-                    text = await _text(response)
+                    text = await self._text(response)
                 finally:
                     await response.aclose()
         except TimeoutError:
@@ -97,7 +97,7 @@ class Guard:
                 "connect", f"cannot connect to {_place(self._base)}", retry=True, charged=False
             ) from None
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            text = self._redact(told(error, 100))
+            text = shown(self._redact(told(error, 10_000)), 100)  # cut last: half a secret is one
             raise TransportError(
                 "connection", f"the connection broke ({text})", retry=True
             ) from None
@@ -139,6 +139,29 @@ class Guard:
         if not isinstance(content, dict):
             raise TransportError("malformed", "the reply is no JSON object", retry=True)
         return content
+
+    async def _text(self, response: httpx.Response) -> str:
+        """Read the body, at most `MOST_BYTES` of it before and after decompression.
+
+        The decoders of httpx are not used: they expand what they are given without a limit.
+        """
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            coding = shown(self._redact(coding), 40)
+            raise TransportError("encoding", f"the reply is encoded as '{coding}'")
+        inflate = None if coding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
+        body = bytearray()
+        received = 0
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        async for chunk in response.stream:
+            received += len(chunk)
+            try:
+                body += chunk if inflate is None else inflate.decompress(chunk, MOST_BYTES + 1)
+            except zlib.error:
+                raise TransportError("encoding", "the reply is not compressed as it says") from None
+            if max(len(body), received) > MOST_BYTES:
+                raise TransportError("too-large", f"the reply is longer than {MOST_BYTES:,} bytes")
+        return body.decode(errors="replace")
 
     async def close(self) -> None:
         """Close all connections."""
@@ -197,29 +220,6 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 def _place(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
-
-
-async def _text(response: httpx.Response) -> str:
-    """Read the body, at most `MOST_BYTES` of it before and after decompression.
-
-    The decoders of httpx are not used: they expand what they are given without a limit.
-    """
-    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise TransportError("encoding", f"the reply is encoded as '{shown(coding, 40)}'")
-    inflate = None if coding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
-    body = bytearray()
-    received = 0
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    async for chunk in response.stream:
-        received += len(chunk)
-        try:
-            body += chunk if inflate is None else inflate.decompress(chunk, MOST_BYTES + 1)
-        except zlib.error:
-            raise TransportError("encoding", "the reply is not compressed as it says") from None
-        if max(len(body), received) > MOST_BYTES:
-            raise TransportError("too-large", f"the reply is longer than {MOST_BYTES:,} bytes")
-    return body.decode(errors="replace")
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:

@@ -15,6 +15,17 @@ class Cost(NamedTuple):
     calls: int = 0
     tokens: int = 0
     nanodollars: int = 0
+    prompt_tokens: int = 0
+    """Those of the `tokens` that were sent."""
+    unpriced: int = 0
+    """Requests whose price is not known."""
+    assumed: int = 0
+    """Requests whose tokens are only known to be at most so many."""
+
+
+COLUMNS = ", ".join(Cost._fields)
+SUMS = ", ".join(f"sum({name})" for name in Cost._fields)
+CHANGES = ", ".join(f"{name} = {name} + ?" for name in Cost._fields)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,14 @@ class Ledger:
     """
 
     def __init__(
-        self, database: Database, limits: Limits, *, entry: str, critic: str, run: str, fresh: bool
+        self,
+        database: Database,
+        limits: Limits,
+        *,
+        entry: str,
+        critic: str,
+        run: str,
+        fresh: bool,
     ) -> None:
         """Open the account; `critic` tells critics inside one another apart.
 
@@ -55,12 +73,10 @@ class Ledger:
         """Take `cost` from what is left, or return the name of the limit that forbids it."""
         with self._database.transaction() as connection:
             spent = connection.execute(
-                "SELECT sum(calls), sum(tokens), sum(nanodollars) FROM spent "
-                "WHERE entry = ? AND critic = ?",
-                self._critic,
+                f"SELECT {SUMS} FROM spent WHERE entry = ? AND critic = ?", self._critic
             ).fetchone()
             for name, before, more in zip(Cost._fields, spent, cost, strict=True):
-                limit = getattr(self._limits, name)
+                limit = getattr(self._limits, name, None)
                 if limit is not None and before + more > limit:
                     return name
             self._add(connection, cost)
@@ -74,8 +90,7 @@ class Ledger:
 
     def _add(self, connection: Connection, cost: Cost) -> None:
         connection.execute(
-            "UPDATE spent SET calls = calls + ?, tokens = tokens + ?, "
-            "nanodollars = nanodollars + ? WHERE entry = ? AND critic = ? AND run = ?",
+            f"UPDATE spent SET {CHANGES} WHERE entry = ? AND critic = ? AND run = ?",
             (*cost, *self._run),
         )
 
@@ -84,9 +99,17 @@ class Ledger:
         with self._database.reading() as connection:
             return Cost(
                 *connection.execute(
-                    "SELECT sum(calls), sum(tokens), sum(nanodollars) FROM spent "
-                    "WHERE entry = ? AND critic = ?",
-                    self._critic,
+                    f"SELECT {SUMS} FROM spent WHERE entry = ? AND critic = ?", self._critic
+                ).fetchone()
+            )
+
+    def own(self) -> Cost:
+        """Return what this run has spent, earlier attempts and reservations included."""
+        with self._database.reading() as connection:
+            return Cost(
+                *connection.execute(
+                    f"SELECT {COLUMNS} FROM spent WHERE entry = ? AND critic = ? AND run = ?",
+                    self._run,
                 ).fetchone()
             )
 

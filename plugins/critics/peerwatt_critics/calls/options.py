@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt_critics.calls.exchange import Prices
+from peerwatt_critics.calls.redact import SHORTEST
 from peerwatt_critics.prompting import load_prompt
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
@@ -140,14 +141,22 @@ class CallOptions:
         `usual` is the variable that counts when `api_key_env` names none.
 
         Raises:
-            PeerWattError: the variable that `api_key_env` names is not set.
+            PeerWattError: the variable that `api_key_env` names is not set, or the key is so short
+                that it could not be hidden.
         """
         if self.api_key_env and not os.environ.get(self.api_key_env):
             raise PeerWattError(
                 f"critic.api_key_env names {self.api_key_env}, but no such environment variable is "
                 "set; export it before the run."
             )
-        return os.environ.get(self.api_key_env or usual) or None
+        name = self.api_key_env or usual
+        key = os.environ.get(name) or None
+        if key is not None and len(key) < SHORTEST:
+            raise PeerWattError(
+                f"the environment variable {name} holds a key of less than {SHORTEST} characters, "
+                "which cannot be kept secret; export a longer key, or none."
+            )
+        return key
 
     def prices(self) -> Prices | None:
         """Return the prices that the options state, in dollars per token."""

@@ -88,11 +88,16 @@ class CallPath:
                     None if options.max_dollars is None else int(options.max_dollars * NANO),
                 ),
                 entry=session.entry,
-                critic=session.path,
-                run=session.run,
+                critic=session.account or session.path,
+                run=f"{session.run} {session.path}" if session.account else session.run,
                 fresh=session.fresh,
             )
             self._waited = self._ledger.waited()
+            if session.cumulative:
+                before = self._ledger.own()
+                self._tally.calls += before.calls
+                self._tally.count(before)
+                self._tally.seconds += self._waited
             self._sender = Sender(
                 options,
                 transport,

@@ -8,6 +8,7 @@ from typing import Any
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.session import CriticUsage
 from peerwatt.fairness.transcript import Recording
+from peerwatt_critics.calls.cache import scores_of
 from peerwatt_critics.calls.journal import question
 from peerwatt_critics.calls.outcome import Outcome
 
@@ -38,9 +39,8 @@ class RecordedPath:
         scores, reason = record.get("scores"), record.get("reason") or ""
         if scores is None:
             return Outcome(None, shown(str(reason), 100))
-        if isinstance(scores, list) and len(scores) == 4 and all(map(_is_score, scores)):
-            ftg, fbs, fpp, ftb = map(float, scores)
-            return Outcome((ftg, fbs, fpp, ftb), "")
+        if (given := scores_of(scores)) is not None:
+            return Outcome(given)
         raise PeerWattError(
             f"transcript {self._recording.file}: holds the scores '{shown(str(scores), 60)}', "
             "which are not four numbers from 0 to 1; name an unchanged transcript."
@@ -52,7 +52,3 @@ class RecordedPath:
 
     def close(self, finished: bool) -> None:
         """Do nothing: no connection was made."""
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

@@ -29,18 +29,36 @@ def redactor(key_variable: str = "") -> Redact:
         if (name == key_variable or SUSPECT.search(name)) and len(value) >= SHORTEST
     }
     forms = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
-    if not forms:
+    forms -= secrets  # of which every spelling is looked for
+    if not secrets:
         return lambda text: text
     # The longest first, for one form may be the beginning of another.
-    ordered = sorted(forms, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, ordered)), re.IGNORECASE)
+    patterns = {form: re.escape(form) for form in forms} | {s: _spelt(s) for s in secrets}
+    ordered = sorted(patterns, key=len, reverse=True)
+    pattern = re.compile("|".join(patterns[form] for form in ordered), re.IGNORECASE)
     return lambda text: pattern.sub(HIDDEN, text)
 
 
+def _spelt(secret: str) -> str:
+    """Return a pattern of `secret` with any letter escaped, in JSON in JSON, addresses or HTML."""
+    return "".join(map(_letter, secret))
+
+
+def _letter(letter: str) -> str:
+    code = ord(letter)
+    # Only where backslashes begin, so that a reply of nothing else is read once.
+    slashes = r"(?<!\\)\\+"
+    ways = [re.escape(letter), rf"&#(?:0*{code}|x0*{code:x});"]
+    itself = "" if letter.isalnum() else f"|{re.escape(letter)}"
+    ways += [rf"{slashes}(?:u{code:04x}|x{code:02x}{itself})"]
+    ways += [rf"%(?:25)*{code:02x}"] if code < 128 else []
+    return f"(?:{'|'.join(ways)})"
+
+
 def _forms(secret: str) -> Iterator[str]:
-    """Yield how `secret` may be written: as it is, in an address, in JSON, in base64."""
+    """Yield how `secret` may be written: as it is, in an address, in JSON, in hex, in base64."""
     raw = secret.encode(errors="surrogateescape")
-    yield secret
+    yield raw.hex()
     yield quote(raw, safe="")
     yield quote(raw)
     yield quote_plus(raw)

@@ -86,7 +86,7 @@ class Sender:
         """Send nothing more; the first reason stays."""
         if self.stopped is None:
             calls = self._tally.calls
-            self.stopped = f"{why}; asked no more after {calls:,} calls"
+            self.stopped = f"{why}; this run made {calls:,} call{'s' * (calls != 1)}"
 
     async def send(self, request: Request, key: str, repair: bool) -> Sent:
         """Return the reply to `request`.
@@ -169,32 +169,27 @@ class Sender:
             # Those under way have reserved more tokens than they are going to need.
             if limit == "calls" or not self._under_way:
                 name = OPTION[limit]
-                self.stop(f"{name} {getattr(self._options, name):,} reached")
+                limit = f"{name} {getattr(self._options, name):,}"
+                self.stop(f"{limit} of all runs of this entry reached")
                 raise Capped
             await self._ended.wait()
         self._under_way += 1
         self._tally.calls += 1
-        self._count(most, 1)
+        self._tally.count(most.cost)
 
     def _settle(self, most: Usage, usage: Usage) -> None:
         """Replace the reservation by what it came to."""
         self._ledger.settle(most.cost, usage.cost)
-        self._count(most, -1)
-        self._count(usage, 1)
-        over = [is_ > was for is_, was in zip(usage.cost, most.cost, strict=True)]
-        if (over[1] and self._options.max_tokens is not None) or (
-            over[2] and self._options.max_dollars is not None
+        self._tally.count(most.cost, -1)
+        self._tally.count(usage.cost)
+        is_, was = usage.cost, most.cost
+        if (is_.tokens > was.tokens and self._options.max_tokens is not None) or (
+            is_.nanodollars > was.nanodollars and self._options.max_dollars is not None
         ):
             self.stop(
                 f"a reply used {usage.cost.tokens:,} tokens where {most.cost.tokens:,} were "
                 "thought to be the most, so that no limit could be kept"
             )
-
-    def _count(self, usage: Usage, sign: int) -> None:
-        self._tally.prompt_tokens += sign * usage.prompt_tokens
-        self._tally.completion_tokens += sign * usage.completion_tokens
-        self._tally.nanodollars += sign * (usage.nanodollars or 0)
-        self._tally.unpriced += sign * (usage.nanodollars is None)
 
     def _over(self) -> None:
         """Let those go on that wait for a request to end."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from peerwatt.errors import shown
 from peerwatt.fairness.session import MOST_LATENCIES, MOST_NAMES, CriticUsage
+from peerwatt_critics.calls.ledger import Cost
 
 
 @dataclass
@@ -23,11 +24,21 @@ class Tally:
     nanodollars: int = 0
     unpriced: int = 0
     """Requests whose price is not known."""
+    assumed: int = 0
+    """Requests whose tokens are only known to be at most so many."""
     seconds: float = 0.0
     invalid: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+
+    def count(self, cost: Cost, sign: int = 1) -> None:
+        """Add what requests cost, apart from their number, or take it off again."""
+        self.prompt_tokens += sign * cost.prompt_tokens
+        self.completion_tokens += sign * (cost.tokens - cost.prompt_tokens)
+        self.nanodollars += sign * cost.nanodollars
+        self.unpriced += sign * cost.unpriced
+        self.assumed += sign * cost.assumed
 
     def count_reply(self, model: str, seconds: float) -> None:
         """Count a reply that took so many seconds."""
@@ -50,6 +61,7 @@ class Tally:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             dollars=None if self.unpriced else self.nanodollars / 1e9,
+            assumed=self.assumed,
             seconds=self.seconds,
             latencies=tuple(self.latencies),
             models=tuple(self.models),
