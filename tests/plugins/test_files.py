@@ -15,16 +15,16 @@ def site(tmp_path):
     return Site(tmp_path)
 
 
-def test_a_file_runs_in_spawned_workers_and_is_recorded_by_its_content(site):
+def test_a_file_runs_in_a_spawned_worker_and_is_recorded_by_its_content(site):
     written = template.write_plugin("good-trader", "algorithm", site.folder)
-    words = "--task pilot-v1 --algorithm good-trader --budget 20k --seeds 2 --workers 2"
+    words = "--task pilot-v1 --algorithm good-trader --budget 20k --seeds 1 --workers 1"
     file = written.folder / "good_trader.py"
     done = site.peerwatt(
         "run", "--plugin", os.path.relpath(file, site.folder), *words.split(), "--results", "runs"
     )
     assert done.returncode == 0, done.stderr
-    results = sorted((site.folder / "runs").rglob("result.json"))
-    assert len(results) == 2
+    results = list((site.folder / "runs").rglob("result.json"))
+    assert len(results) == 1
     assert '"distribution":"file:good_trader.py"' in results[0].read_text().replace(" ", "")
 
 

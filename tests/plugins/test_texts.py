@@ -1,6 +1,7 @@
 """Plugins and their options as one text, and options of every type on all their ways."""
 
 import json
+import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -117,7 +118,7 @@ LINE = (
 
 
 def resolved(line):
-    basics, parsed = parse(Basics, line.split(), "peerwatt run", "")
+    basics, parsed = parse(Basics, shlex.split(line), "peerwatt run", "")
     return resolve(run_config(basics, parsed, 0))
 
 
@@ -193,6 +194,10 @@ def test_however_a_critic_within_another_is_written_it_is_one_configuration():
     assert run_of("openai-http:model=other").config_hash != runs[0].config_hash
     assert "MY_KEY" not in runs[0].critic_record.model_dump_json()
     assert "my.sqlite" not in runs[0].critic_record.model_dump_json()
+    printed = command_of(runs[0])
+    assert "MY_KEY" not in printed and "my.sqlite" not in printed
+    again = resolved(printed.removeprefix("peerwatt run").replace("--seeds 1 --first-seed 0", ""))
+    assert again.config_hash == runs[0].config_hash
 
 
 def test_what_a_stranger_recorded_makes_no_plugin_of_theirs():

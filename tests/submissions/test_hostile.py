@@ -594,15 +594,25 @@ def accounts(w, **usage):
     w.seal()
 
 
+HELD_OUT = {
+    "slots": 9, "error": 0.15, "low": 0.1, "high": 0.2, "bound": 0.2, "within": True, "asked": 9,
+}  # fmt: skip
+
 for words, usage in {
     "critic_usage.slots: 10 is not the sum of its parts, 11": {"scored": 7},
     "critic_usage.slots: 1000 is more than the": {"slots": 1000, "scored": 996},
     "critic_usage.retries: 2 is more than the 1 calls": {"calls": 1, "retries": 2},
     "critic_usage.held_out.error: 0.5 is not in its interval": {
-        "held_out": {
-            "slots": 9, "error": 0.5, "low": 0.1, "high": 0.2, "bound": 0.2, "within": True,
-            "asked": 9,
-        }
+        "held_out": HELD_OUT | {"error": 0.5}
+    },
+    "critic_usage.held_out.asked: 9 is less than the 8 slots held out and the 2 without": {
+        "held_out": HELD_OUT | {"slots": 8, "unanswered": 2}
+    },
+    "critic_usage.held_out.unjudged: 1 is more than the 0 slots": {
+        "held_out": HELD_OUT | {"unjudged": 1}
+    },
+    "critic_usage.held_out.within: is true, unlike the interval": {
+        "held_out": HELD_OUT | {"bound": 0.1}
     },
     "critic_usage.calls: ": {"calls": -1},
     "critic_usage.dollars: ": {"dollars": 1e13},

@@ -17,7 +17,7 @@ from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness import Shaping
 from peerwatt.market import CompiledMechanism, compile_mechanism
 from peerwatt.plugins.loader import FILES, Registered, build, find, load_task
-from peerwatt.plugins.options import operational, recorded_options
+from peerwatt.plugins.options import recorded_options
 from peerwatt.runs.provenance import source_of
 from peerwatt.runs.result import Contents, PluginRecord, TaskRecord, configuration_hash
 
@@ -164,6 +164,19 @@ def plugin_contents(plugin: Registered, critic: Any) -> dict[str, str]:
         ) from None
 
 
+def check_critic(run: ResolvedRun) -> None:
+    """Have the critic of `run` look for what would fail it, if it has a method `check`.
+
+    Neither its making nor `contents` may do so: entries of others are read without their keys,
+    and what is finished needs none.
+
+    Raises:
+        PeerWattError: there is something, such as a missing key.
+    """
+    if callable(check := getattr(run.critic, "check", None)):
+        check()
+
+
 def plugin_record(
     plugin: Registered, instance: Any, contents: dict[str, str] | None = None
 ) -> PluginRecord:
@@ -214,10 +227,10 @@ def command_of(run: ResolvedRun) -> str:
         ("mechanism", run.mechanism.mechanism, config.mechanism_options),
     )
     for group, plugin, options in plugins:
-        left_out = {field.name for field in dataclasses.fields(plugin) if operational(field)}
-        for name, value in options:
-            if name not in left_out:
-                words += _flag(group, name, value)
+        recorded = recorded_options(plugin)
+        for name, _ in options:
+            if name in recorded:
+                words += _flag(group, name, recorded[name])
     default = Shaping()
     for field in dataclasses.fields(Shaping):
         value = getattr(config.shaping, field.name)

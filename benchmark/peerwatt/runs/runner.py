@@ -32,7 +32,7 @@ from rich.text import Text
 
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins.loader import registry
-from peerwatt.runs.config import ResolvedRun, RunConfig, resolve
+from peerwatt.runs.config import ResolvedRun, RunConfig, check_critic, resolve
 from peerwatt.runs.execute import execute, finished, warm_up
 from peerwatt.runs.store import check_writable, run_folder
 
@@ -120,7 +120,8 @@ def run_all(
     """Execute all runs of `configs` that are not in `results` yet.
 
     Names and options of all runs are checked before the first one starts; what only the algorithm
-    can tell, such as a budget too small for it, fails that run. Each run is a process
+    can tell, such as a budget too small for it, fails that run. Critics that have a method `check`
+    look for what would fail them, such as a missing key, if anything is to be run. Each run is a process
     of its own on one core (spawned, one torch thread), so runs do not disturb each other.
 
     Args:
@@ -131,7 +132,8 @@ def run_all(
         console: where progress goes.
 
     Raises:
-        PeerWattError: bad names, options or results folder; nothing has been run then.
+        PeerWattError: bad names, options or results folder, or a critic that cannot work; nothing
+            has been run then.
     """
     console = console or Console(stderr=True)
     if workers is not None and workers < 1:
@@ -148,6 +150,8 @@ def run_all(
         )
     failures: dict[str, Failure] = {}
     if todo:
+        for run in {(runs[i].critic_record.name, configs[i].critic_options): runs[i] for i in todo}.values():
+            check_critic(run)
         for run in {runs[i].task.name: runs[i] for i in todo}.values():
             warm_up(run)
         workers = max(1, min(workers or default_workers(), len(todo)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import re
@@ -25,6 +27,7 @@ from peerwatt_critics.openai_http import (
     count,
     guard,
     response_format,
+    tried,
     usable_key,
 )
 
@@ -72,6 +75,8 @@ ENVIRONMENT = {
 }
 """What litellm must find before it is imported, so that it contacts nobody."""
 
+MISSING = "critic llm needs litellm, which is not installed; run: pip install 'peerwatt[llm]'."
+
 FINISHES = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -100,21 +105,38 @@ class LlmCritic(CallOptions):
         Raises:
             PeerWattError: an option is missing or cannot work, or litellm is not installed.
         """
-        return AskedCritic(self, self._transport, session)
+        return AskedCritic(self, self._loaded, session)
 
-    def _transport(self, redact: Redact) -> Transport:
+    def check(self) -> None:
+        """Open and close the critic without a run, so that what cannot work is told before one.
+
+        litellm is imported only where a limit on dollars needs its prices.
+
+        Raises:
+            PeerWattError: as `open`.
+        """
+        if importlib.util.find_spec("litellm") is None:
+            raise PeerWattError(MISSING)
+        tried(self, self._transport)
+
+    def _transport(self, redact: Redact) -> LitellmTransport:
         return LitellmTransport(self, redact)
+
+    def _loaded(self, redact: Redact) -> Transport:
+        transport = self._transport(redact)
+        transport.load()
+        return transport
 
 
 class LitellmTransport:
     """Has litellm write the requests and read the replies of each provider; a guard sends them."""
 
     def __init__(self, options: CallOptions, redact: Redact) -> None:
-        """Import litellm, which takes seconds; nothing is sent yet.
+        """Find out where requests go; nothing is imported or sent yet.
 
         Raises:
-            PeerWattError: litellm is not installed, the provider is unknown or has no address, or
-                the key's variable is not set.
+            PeerWattError: the provider is unknown or has no address, or the key's variable is not
+                set.
         """
         name, _, model = options.model.partition("/")
         provider = PROVIDERS.get(name)
@@ -129,7 +151,6 @@ class LitellmTransport:
             raise PeerWattError(
                 f"critic.api_base is empty, and {name} has no usual address; name the server's."
             )
-        self._litellm = fenced_litellm()
         self._options = options
         self._provider = name
         self._model = model
@@ -145,6 +166,18 @@ class LitellmTransport:
             "api_base": base,
             "model": options.model,
         }
+
+    @functools.cached_property
+    def _litellm(self) -> Any:
+        return fenced_litellm()
+
+    def load(self) -> None:
+        """Import litellm, which takes seconds.
+
+        Raises:
+            PeerWattError: it is not installed, or cannot be kept from the network.
+        """
+        _ = self._litellm
 
     def prices(self) -> Prices | None:
         """Return the prices of litellm's list; None if it has none for this model and address."""
@@ -240,9 +273,7 @@ def fenced_litellm() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "litellm":
             raise
-        raise PeerWattError(
-            "critic llm needs litellm, which is not installed; run: pip install 'peerwatt[llm]'."
-        ) from None
+        raise PeerWattError(MISSING) from None
     from peerwatt_critics.calls.guard import Closed
 
     makers = {"create_async_transport", "_create_async_transport"} & set(vars(AsyncHTTPHandler))

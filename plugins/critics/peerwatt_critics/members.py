@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,10 @@ from peerwatt.plugins.texts import from_text
 FBS = FairnessScores._fields.index("fbs")
 NAMES_CRITICS = {"critic": True}
 """Metadata of options that name critics, so that records tell these as they tell any critic."""
+ROLES = {"ensemble": ("member", "members"), "distilled": ("teacher", "teacher")}
+"""What critics are to the one that is made of them, and the option that names them."""
+OPTION = re.compile(r"(?:--)?critic\.([a-z][a-z_-]*)")
+"""How a critic's message names one of its options, as if it were the only critic."""
 
 
 def undefined(slots: SlotBatch) -> Floats:
@@ -60,7 +67,45 @@ class OpenPlain:
         """Do nothing."""
 
 
-def made(owner: str, text: str) -> Any:
+@dataclass(frozen=True)
+class Member:
+    """A critic that another is made of, and how its user wrote it."""
+
+    owner: str
+    text: str
+    critic: Any
+
+    def check(self) -> None:
+        """Have the critic look for what would fail its runs, if it can.
+
+        Raises:
+            PeerWattError: there is something.
+        """
+        if hasattr(self.critic, "check"):
+            with placed(self.owner, self.text):
+                self.critic.check()
+
+
+@contextlib.contextmanager
+def placed(owner: str, text: str) -> Iterator[None]:
+    """Have errors name the place of the critic that `text` names, and its options as written there.
+
+    Raises:
+        PeerWattError: the block raised one.
+    """
+    try:
+        yield
+    except PeerWattError as error:
+        role, option = ROLES[owner]
+        name = shown(text.partition("=")[0].rpartition(":")[0] or text, 80)
+        said = OPTION.sub(lambda found: found[1].replace("-", "_"), str(error)).rstrip(".")
+        raise PeerWattError(
+            f"{role} '{name}': {said}; options of a {role} stand behind its name: write "
+            f"--critic.{option} {name}:option=value."
+        ) from None
+
+
+def made(owner: str, text: str) -> Member:
     """Return the critic that `text` names for the critic called `owner`.
 
     Raises:
@@ -68,7 +113,8 @@ def made(owner: str, text: str) -> Any:
             replay, which replays whole runs; or the rule critic would stand in for what fails,
             and its scores would be taken for those of another.
     """
-    plugin, critic = from_text("critic", text)
+    with placed(owner, text):
+        plugin, critic = from_text("critic", text)
     if plugin.spec.name == "replay":
         raise PeerWattError(
             f"{owner}: '{shown(text, 80)}' replays whole runs and cannot be a part of another "
@@ -79,18 +125,22 @@ def made(owner: str, text: str) -> Any:
             f"{owner}: '{shown(text, 80)}' has fallback=rule, so scores of the rule critic would "
             "be taken for its own; leave the fallback out."
         )
-    return critic
+    return Member(owner, text, critic)
 
 
 def begun(critic: Any, session: CriticSession) -> OpenCritic:
-    """Return `critic` at work; one without `open` becomes one that counts its slots."""
+    """Return `critic`, a member or any other, at work; one without `open` counts its slots."""
+    if isinstance(critic, Member):
+        with placed(critic.owner, critic.text):
+            return begun(critic.critic, session)
     start = getattr(critic, "open", None)
     work: OpenCritic = OpenPlain(critic.score) if start is None else start(session)
     return work
 
 
-def contents_of(critics: Sequence[Any]) -> str | None:
-    """Return one SHA-256 of the files that `critics` are made from; None if there are none."""
+def contents_of(members: Sequence[Member]) -> str | None:
+    """Return one SHA-256 of the files that `members` are made from; None if there are none."""
+    critics = [member.critic for member in members]
     told = [critic.contents() if hasattr(critic, "contents") else {} for critic in critics]
     if not any(told):
         return None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.session import CriticSession, OpenCritic
 from peerwatt_critics.calls.exchange import Prices, Reply, Request, Transport, TransportError
-from peerwatt_critics.calls.opened import AskedCritic
+from peerwatt_critics.calls.opened import AskedCritic, TransportFactory
 from peerwatt_critics.calls.options import CallOptions
 from peerwatt_critics.calls.redact import Redact
 
@@ -35,6 +38,14 @@ class OpenaiHttpCritic(CallOptions):
             PeerWattError: an option is missing or cannot work, or httpx is not installed.
         """
         return AskedCritic(self, self._transport, session)
+
+    def check(self) -> None:
+        """Open and close the critic without a run, so that what cannot work is told before one.
+
+        Raises:
+            PeerWattError: as `open`.
+        """
+        tried(self, self._transport)
 
     def _transport(self, redact: Redact) -> Transport:
         return HttpTransport(self, redact)
@@ -99,6 +110,16 @@ class HttpTransport:
         await self._guard.close()
 
 
+def tried(options: CallOptions, transport: TransportFactory) -> None:
+    """Open a critic that asks, and close it; nothing is sent and nothing is written.
+
+    Raises:
+        PeerWattError: it cannot be opened.
+    """
+    without_cache = dataclasses.replace(options, cache="none")
+    AskedCritic(without_cache, transport, CriticSession(np.random.default_rng(0))).close(False)
+
+
 def guard(api_base: str, key: str | None, timeout: float, redact: Redact) -> Guard:
     """Return the guarded way to `api_base`.
 
@@ -124,6 +145,10 @@ def usable_key(options: CallOptions, usual: str) -> str | None:
         PeerWattError: there is none under the name, or it cannot be sent in a header.
     """
     key = options.key(usual)
+    if key is None and usual:
+        raise PeerWattError(
+            f"{usual} is not set; export it, or name another variable by --critic.api-key-env."
+        )
     if key is not None and (not key.isascii() or not key.isprintable() or " " in key):
         raise PeerWattError(
             f"the environment variable {options.api_key_env or usual} holds spaces, line ends or "
