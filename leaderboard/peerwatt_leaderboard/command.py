@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from peerwatt.errors import shown
+from peerwatt.criticbench.record import FOLDER
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.entries import read_boards
 from peerwatt.runs.store import RESULT_FILE
 from peerwatt_leaderboard.critics import CriticBoard, read_critics
@@ -28,16 +30,20 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
     """
     published = Published()
     critics: list[CriticBoard] = []
-    problems: list[str] = []
     if is_results_root(results):
         boards, published = read_published(results)
+        _tell(published.problems)
     else:
         critics, problems = read_critics(results)
+        _tell(problems)
         # Critics can be benchmarked before anything is trained.
-        no_runs = bool(critics) and next(results.rglob(RESULT_FILE), None) is None
-        boards = [] if no_runs else read_boards(results)
-    for problem in (*published.problems, *problems):
-        print(f"peerwatt: warning: left out: {shown(problem, 1500)}", file=sys.stderr)
+        no_runs = next(results.rglob(RESULT_FILE), None) is None
+        if no_runs and problems and not critics:
+            raise PeerWattError(
+                f"{results}: holds no {RESULT_FILE}, at any depth, and in its folder {FOLDER} no "
+                "valid record of a critic; `peerwatt run` and `peerwatt critics bench` write them."
+            )
+        boards = [] if no_runs and critics else read_boards(results)
     page = write_site(boards, out, source=results, published=published, critics=critics)
     entries = sum(len(board.entries) for board in boards)
     runs = sum(len(entry.runs) for board in boards for entry in board.entries)
@@ -52,3 +58,8 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
         count = len(board.entries)
         print(f"{count} critic{'' if count == 1 else 's'} on {board.title}")
     print(f"page: {page.resolve().as_uri()}")
+
+
+def _tell(problems: Sequence[str]) -> None:
+    for problem in problems:
+        print(f"peerwatt: warning: left out: {shown(problem, 1500)}", file=sys.stderr)

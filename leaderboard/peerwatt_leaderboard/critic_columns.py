@@ -136,7 +136,8 @@ _VALIDITY = (
     ),
     Column(
         "distinct", "Distinct", "Validity", "percent", "neither",
-        "Different scores, in per cent of all scores: near 0, it says the same of every market.",
+        "Different scores, in per cent of all scores, and what there are of the closed forms: near "
+        "0, it says the same of every market.",
         _pooled("validity.distinct"),
     ),
     Column(
@@ -295,9 +296,12 @@ def cell(column: Column, record: CriticRecord) -> Cell:
         notes += _noise(record)
     if column.key == "latency" and (tail := record.operations.cold.p95.estimate) is not None:
         notes = [f"95th percentile: {written(tail, 'seconds')}"]
+    text = written(value.estimate, column.unit)
+    if column.key == "distinct":
+        text += f" of {written(record.validity.scores[POOLED].distinct_truth.estimate, 'percent')}"
     return Cell(
         column,
-        written(value.estimate, column.unit),
+        text,
         repr(value.estimate),
         "; ".join(notes),
         low=low if bounded else None,

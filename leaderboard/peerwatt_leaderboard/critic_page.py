@@ -11,7 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from peerwatt.criticbench.measures import repeats_tell_nothing, slots_of, verdict
 from peerwatt.criticbench.record import (
+    LIMITS,
     POOLED,
     SCORES,
     CriticRecord,
@@ -111,7 +113,7 @@ def context(section: CriticSection) -> dict[str, Any]:
                 "id": f"{section.identifier}-{key}",
                 "title": title,
                 "columns": columns,
-                "groups": _groups(columns),
+                "groups": _groups(columns, slots_of(records)),
                 "edges": _edges(columns),
                 "rows": [
                     _row(section, entry) | {"cells": [cell(c, entry.record) for c in columns]}
@@ -142,6 +144,15 @@ def context(section: CriticSection) -> dict[str, Any]:
             }
             for key in (POOLED, *SCORES)
         ],
+        "verdicts": [
+            (
+                section.looks[entry.label],
+                Markup(mark(section.looks[entry.label].style)),
+                verdict(entry.record),
+            )
+            for entry in entries
+        ],
+        "same_questions": [entry.label for entry in entries if repeats_tell_nothing(entry.record)],
         "series": _series(section, entries),
         "lift": _lift(section, entries),
         "latency": Markup(
@@ -184,13 +195,30 @@ def _suffix(record: CriticRecord) -> str:
         return ""
     names = [name for name in told if name in record.critic.options]
     return ", ".join(
-        f"{name} {option(record, name)}" for name in names if name not in ("model", "prompt")
+        f"{name} {option(record, name)}"
+        for name in names
+        if name not in {"model", "prompt", "api_base", *LIMITS}
     )
 
 
-def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    """Return the titles over neighbouring columns with their widths."""
-    return list(Counter(column.group for column in columns).items())
+_RESTS = {
+    "Validity": "validity",
+    "Reliability": "repeats",
+    "Invariance": "variants",
+    "Robustness": "notes",
+    "Operations": "timing",
+}
+"""Group of columns -> on which slots it rests: of robustness the hypothetical note, of operations
+the latency."""
+
+
+def _groups(columns: Sequence[Column], slots: Mapping[str, int]) -> list[tuple[str, int, str]]:
+    """Return the titles over neighbouring columns with their widths and slots."""
+    told = {"Robustness": "notes on {} slots", "Operations": "latency on {} slots"}
+    return [
+        (group, width, told.get(group, "{} slots").format(slots[_RESTS[group]]))
+        for group, width in Counter(column.group for column in columns).items()
+    ]
 
 
 def _edges(columns: Sequence[Column]) -> set[int]:
@@ -416,7 +444,10 @@ def _details(section: CriticSection, entry: CriticEntry) -> dict[str, Any]:
         ],
         "times": [
             (name, seconds_of(latency.p50), seconds_of(latency.p95))
-            for name, latency in (("cold", operations.cold), ("warm", operations.warm))
+            for name, latency in (
+                ("cold", operations.cold),
+                ("warm (once more, from the cache)", operations.warm),
+            )
         ],
         "titles": [TITLES[key] for key in (POOLED, *SCORES)],
         "measures": _by_score(record),

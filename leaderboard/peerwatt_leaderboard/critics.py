@@ -10,24 +10,28 @@ from __future__ import annotations
 import json
 import os
 import stat
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from peerwatt.criticbench import influence, measures
 from peerwatt.criticbench.record import (
     FOLDER,
+    LIMITS,
     MAX_RECORD_BYTES,
     POOLED,
     CriticRecord,
     Estimate,
     SuiteRecord,
     bench_hash,
+    file_name,
 )
 from peerwatt.criticbench.resampling import quantile, rate
 from peerwatt.criticbench.suite import load_suite, suite_names
@@ -86,14 +90,10 @@ def read_critics(results: Path) -> tuple[list[CriticBoard], list[str]]:
             "move the others to another folder."
         )
     found: dict[tuple[str, str], list[tuple[Path, bytes, CriticRecord]]] = defaultdict(list)
-    told: dict[str, Path] = {}
     for file in files[:MOST_RECORDS]:
         try:
             raw, record = _read(file)
             _check(file, record)
-            if record.bench_hash in told:
-                refuse(file, "bench_hash", f"is told by {told[record.bench_hash].name} too", _MEND)
-            told[record.bench_hash] = file
             of_suite = found[record.suite.name, record.suite.content_hash]
             if of_suite:
                 _check_same_suite(file, record, *of_suite[0][::2])
@@ -119,6 +119,8 @@ def read_critics(results: Path) -> tuple[list[CriticBoard], list[str]]:
 
 def _read(file: Path) -> tuple[bytes, CriticRecord]:
     """Read one record, following no link and waiting for no pipe; return its bytes, too."""
+    if file.is_symlink():
+        refuse(file, "", "is a symbolic link", "put a plain file there")
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with open(os.open(file, flags), "rb") as opened:
@@ -144,6 +146,11 @@ def _check(file: Path, record: CriticRecord) -> None:
     expected = bench_hash(suite, record.critic, record.repeats, record.seed)
     if record.bench_hash != expected:
         refuse(file, "bench_hash", "is not that of suite, critic, repeats and seed", _MEND)
+    if file.name != (due := file_name(record.critic.name, expected)):
+        # A copy under another name would otherwise stand beside, or in place of, the genuine one.
+        refuse(
+            file, "", f"is the record whose file is named {due}", "give it that name, or remove it"
+        )
     parts = Counter(row.part for row in rows)
     if suite.slots != len(rows) or suite.parts != parts:
         refuse(file, "rows", f"{len(rows):,} rows are not the slots and parts of the suite", _MEND)
@@ -256,15 +263,16 @@ def option(record: CriticRecord, name: str) -> str:
 
 
 def labels(records: Sequence[CriticRecord]) -> list[str]:
-    """Name each critic of a suite: as short as possible, and unlike all others."""
+    """Name each critic of a suite: with model and prompt, and unlike all others."""
     names = []
     for record in records:
         model = option(record, "model").rpartition("/")[2]
-        names.append(f"{record.critic.name} {model}".strip())
+        parts = record.critic.name, model, option(record, "prompt") if model else ""
+        names.append(" ".join(filter(None, parts)))
     hints: list[Callable[[CriticRecord], Any]] = [
-        lambda r: option(r, "prompt"),
         lambda r: option(r, "model"),
         _distinguishing(records),
+        _host,
         lambda r: r.critic.distribution,
         lambda r: r.critic.version,
         lambda r: f"{r.repeats} repeats",
@@ -290,6 +298,14 @@ def labels(records: Sequence[CriticRecord]) -> list[str]:
     return unique
 
 
+def _host(record: CriticRecord) -> str:
+    """Return where the model is served; "" if that is not told."""
+    try:
+        return urlsplit(option(record, "api_base")).netloc
+    except ValueError:
+        return ""
+
+
 def _distinguishing(records: Sequence[CriticRecord]) -> Callable[[CriticRecord], str]:
     """Return what tells the options by which critics of one name differ from each other."""
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -301,8 +317,9 @@ def _distinguishing(records: Sequence[CriticRecord]) -> Callable[[CriticRecord],
         differing = [
             f"{key} {option(record, key)}"
             for key in sorted(record.critic.options)
-            if key not in ("model", "prompt") and len(values[record.critic.name, key]) > 1
+            if key not in {"model", "prompt", "api_base", *LIMITS}
+            and len(values[record.critic.name, key]) > 1
         ]
-        return ", ".join(differing)[:60]
+        return textwrap.shorten(", ".join(differing), 60, placeholder=" …")
 
     return told

@@ -139,6 +139,7 @@ def render(
         newest=newest[:10],
         sections=[_section_context(section, styles, published) for section in sections],
         critics=[critic_page.context(section) for section in critics],
+        only_critics=bool(critics) and not sections,
         published=published,
         columns=(*TABLE, MARKET),
         scores=SCORES,

@@ -4,8 +4,16 @@ import json
 
 import pytest
 
-from peerwatt.cli.main import dispatch
-from peerwatt.criticbench.record import FOLDER, read_critic_record
+from peerwatt.cli.critic_tables import _dollars, _latency, brief
+from peerwatt.cli.main import dispatch, guarded
+from peerwatt.criticbench.record import (
+    FOLDER,
+    Estimate,
+    Latency,
+    Operations,
+    read_critic_record,
+)
+from peerwatt.criticbench.subject import examined
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.config import resolve
 from peerwatt.runs.execute import execute, finished
@@ -23,6 +31,10 @@ def test_tables_and_records(tmp_path, capsys):
     results = ["--results", str(tmp_path)]
     dispatch([*SMALL, "--critic", "rule", "--critic", "none", "--critic", "rule", *results])
     told = capsys.readouterr()
+    assert "· 41 slots" in told.out and "flips rest on 12 slots" in told.out
+    assert "rule · tracks the truth: MAE 0.000 against 0.259 of the best constant" in told.out
+    assert "none · answered nothing." in told.out
+    assert "docs/llm-critics.md#compare-critics" in told.out and "30.8 of 30.8" in told.out
     for head in ("Validity · small-v1", "Trust · small-v1", "Cost · small-v1"):
         assert head in told.out
     assert "0.000 [0.000, 0.000]" in told.out and "where" in told.out
@@ -36,6 +48,28 @@ def test_tables_and_records(tmp_path, capsys):
     assert "2 of 2 critics have a record already" in capsys.readouterr().err
     after = {file: file.stat().st_mtime_ns for file in (tmp_path / "critics").glob("*.json")}
     assert before == after
+
+
+def test_a_label_tells_what_is_asked_and_not_how_it_is_reached():
+    text = "openai-http:model=m,api_base=http://10.0.0.1:8080/v1,concurrency=1,temperature=1.0"
+    label = examined(text).label
+    assert label == "openai-http:model=m,prompt=households-v1,temperature=1.0"
+    assert brief(label) == "openai-http: model=m, prompt=households-v1, …"
+
+
+@pytest.mark.parametrize(
+    ("p50", "p95", "text"),
+    [(4.094, 7.86, "4.09 / 7.86 s"), (0.2, 1.5, "0.2 / 1.5 s"), (2e-5, 5e-5, "20 / 50 µs")],
+)
+def test_latencies_have_the_unit_that_suits_them(p50, p95, text):
+    found = Latency(p50=Estimate(estimate=p50), p95=Estimate(estimate=p95), seconds=[])
+    assert _latency(found) == text
+
+
+def test_an_unknown_price_is_no_free_one():
+    asks = Operations.model_construct(calls=3, dollars_per_1000_calls=None)
+    assert _dollars(asks) == "unknown"
+    assert _dollars(asks.model_copy(update={"calls": 0})) == "–"
 
 
 def test_one_that_fails_stops_no_other(tmp_path, capsys):
@@ -135,3 +169,13 @@ def test_influence(tmp_path, capsys, monkeypatch):
     assert (
         len(json.loads(next((tmp_path / "critics").glob("*.json")).read_text())["influence"]) == 1
     )
+
+
+def test_ctrl_c_tells_that_the_same_command_goes_on(capsys):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as error:
+        guarded(stop)
+    assert error.value.code == 130
+    assert "given answers are kept, and the same command goes on" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from peerwatt.criticbench.measures import (
+    against_constant,
     calibration,
     change,
     common_errors,
@@ -73,6 +74,24 @@ def test_a_constant_has_no_correlation_and_kappa_0():
     assert constant(found)
     assert not constant(of([row(x, 0.7 if x else 0.6) for x in TRUTHS]))
     assert not constant(of([row(x, None) for x in TRUTHS]))
+
+
+def test_a_critic_is_compared_with_the_best_constant():
+    """Which is the median closed form of each score, whatever the score is."""
+    truths = [(x, 1.0 - 0.1 * x, None, 0.3 * x) for x in TRUTHS]
+    known = np.array([[np.nan if x is None else x for x in truth] for truth in truths])
+    medians = [0.55, 0.945, 0.5, 0.165]
+    best = np.nanmean(np.abs(known - medians))
+    blind = against_constant([row(truth, tuple(medians)) for truth in truths])
+    assert blind.error.estimate == pytest.approx(best) == blind.constant
+    assert blind.difference.estimate == pytest.approx(0.0)
+    exact = against_constant([row(truth, truth) for truth in truths])
+    assert exact.difference.estimate == pytest.approx(-best)
+    assert exact.difference.high < 0.0
+    # Who abstains is compared over what it answered.
+    part = against_constant([row(x, x if x > 0.5 else None) for x in TRUTHS])
+    assert part.constant == pytest.approx(np.mean([abs(x - 0.55) for x in TRUTHS if x > 0.5]))
+    assert against_constant([row(x, None) for x in TRUTHS]).constant is None
 
 
 def test_intervals_rest_on_the_rows_that_count():

@@ -222,15 +222,28 @@ class TestHopeless:
         assert sum(outcome.scores is not None for outcome in outcomes) == 9
 
     def test_a_dead_server_is_given_up(self):
-        transport = ScriptedTransport([failure("connect", retry=False)] * 999)
+        transport = ScriptedTransport([failure("timeout", retry=False)] * 999)
         outcomes, usage = asked(transport, give_up_after=4, concurrency=1)
-        assert [outcome.reason for outcome in outcomes] == ["connect"] * 4 + ["capped"] * 6
-        assert usage.capped == "gave up after 4 failures in a row; this run made 4 calls"
+        assert [outcome.reason for outcome in outcomes] == ["timeout"] * 4 + ["capped"] * 6
+        assert usage.capped.startswith("gave up after 4 failures in a row (last: ")
+        assert usage.capped.endswith("); this run made 4 calls")
+
+    def test_nobody_there_ends_the_run(self):
+        transport = ScriptedTransport([failure("connect")] * 999)
+        with pytest.raises(PeerWattError, match="is critic.api_base right"):
+            asked(transport, concurrency=1)
+        assert len(transport.requests) == 2
+
+    def test_a_server_that_went_away_is_a_failure(self):
+        script = [None, *[failure("connect")] * 999]
+        outcomes, usage = asked(ScriptedTransport(script), concurrency=1, retries=3)
+        assert [outcome.reason for outcome in outcomes] == [""] + ["connect"] * 9
+        assert usage.calls == 1 + 9 * 4
 
     def test_only_failures_in_a_row_count(self):
-        script = [failure("connect", retry=False), None] * 5
+        script = [failure("timeout", retry=False), None] * 5
         outcomes, usage = asked(ScriptedTransport(script), give_up_after=2, concurrency=1)
-        assert [outcome.reason for outcome in outcomes] == ["connect", ""] * 5
+        assert [outcome.reason for outcome in outcomes] == ["timeout", ""] * 5
         assert usage.capped is None
 
     def test_our_own_errors_come_through(self):

@@ -18,7 +18,9 @@ from scripted_model import (
     session,
 )
 
+from peerwatt.cli.report import critic_line
 from peerwatt.errors import PeerWattError
+from peerwatt.fairness.session import CriticUsage, summed
 from peerwatt_critics import ensemble
 from peerwatt_critics.calls import background, costs
 from peerwatt_critics.calls.database import Database
@@ -241,7 +243,7 @@ class TestTokens:
 
     @pytest.mark.parametrize(("charged", "tokens"), [(False, 0), (True, 160)])
     def test_a_failure_is_refunded_only_if_nobody_answered(self, charged, tokens):
-        script = [TransportError("connect", "", charged=charged)]
+        script = [TransportError("timeout", "", charged=charged)]
         path = open_path(ScriptedTransport(script), options(max_calls=1))
         path.ask(["a"])
         path.close(True)
@@ -277,6 +279,12 @@ class TestAttempts:
         assert dollars == pytest.approx(205e-6)
         assert ask("b")[:5] == (0, 0, 0, 0, 0.0)
         assert ask("b", cumulative=True, fresh=True)[:5] == (0, 0, 0, 0, 0.0)
+
+    def test_the_closing_line_tells_how_much_is_estimated(self):
+        usages = [CriticUsage(calls=3, assumed=1), CriticUsage(calls=2, assumed=1)]
+        assert summed(usages).assumed == 2
+        assert "(of which 2 requests estimated)" in critic_line(usages)[0]
+        assert "estimated" not in critic_line([CriticUsage(calls=3)])[0]
 
 
 class TestDollars:

@@ -24,6 +24,8 @@ from fake_server import (
 from peerwatt.errors import PeerWattError
 from peerwatt_critics import llm
 from peerwatt_critics.calls.exchange import Request, TransportError
+from peerwatt_critics.distilled import DistilledCritic
+from peerwatt_critics.ensemble import EnsembleCritic
 from peerwatt_critics.llm import PROVIDERS, LitellmTransport, LlmCritic
 from peerwatt_critics.openai_http import HttpTransport, OpenaiHttpCritic
 
@@ -228,7 +230,10 @@ class TestOptions:
             assert outcome(complete(sending)) == '{"ftg": 7}'
         assert sending.dropped == dropped
 
-    def test_the_prices_of_a_provider_hold_at_its_own_address_only(self):
+    def test_the_prices_of_a_provider_hold_at_its_own_address_only(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+
         def prices(**options):
             return LitellmTransport(LlmCritic(**options), lambda text: text).prices()
 
@@ -240,6 +245,7 @@ class TestOptions:
         assert prices(model="ollama/llama2") is None  # listed with a price of 0
 
     def test_records_the_address_that_it_uses(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere.example/v1")
         monkeypatch.setenv("OPENAI_API_BASE", "http://elsewhere.example/v1")
         sending = LitellmTransport(LlmCritic(model="openai/gpt-4o-mini"), lambda text: text)
@@ -284,7 +290,89 @@ def test_openai_itself_gets_its_own_words(monkeypatch):
     assert (reply.text, reply.model) == ("{}", "gpt-5-mini-2026-01-01")
 
 
+UNSET = r"OPENAI_API_KEY is not set; export it, or name another variable by"
+
+
+class TestCheck:
+    """What would fail every run is told before the first, without a client's import."""
+
+    @pytest.fixture(autouse=True)
+    def no_litellm(self, monkeypatch):
+        def imported():
+            raise AssertionError("litellm is imported")
+
+        monkeypatch.setattr(llm, "fenced_litellm", imported)
+        for provider in PROVIDERS.values():
+            monkeypatch.delenv(provider.key or "NONE", raising=False)
+
+    @pytest.mark.parametrize(
+        "client, options, words",
+        [
+            ("openai-http", {"model": "gpt-5"}, UNSET),
+            ("openai-http", {}, "critic.model is empty"),
+            ("openai-http", {"model": "x", "api_key_env": "NOT_THERE"}, "no such environment"),
+            (
+                "openai-http",
+                {"model": "x", "api_base": "http://127.0.0.1:1/v1", "max_dollars": 1.0},
+                "the price of x is not known",
+            ),
+            ("llm", {"model": "openai/gpt-5"}, UNSET),
+            ("llm", {"model": "anthropic/x"}, "ANTHROPIC_API_KEY is not set"),
+            ("llm", {"model": "gpt-5"}, "names no provider"),
+            ("llm", {}, "critic.model is empty"),
+        ],
+    )
+    def test_tells_what_is_missing(self, client, options, words):
+        if client == "llm":
+            pytest.importorskip("litellm")
+        critic = {"openai-http": OpenaiHttpCritic, "llm": LlmCritic}[client](**options)
+        with pytest.raises(PeerWattError, match=words):
+            critic.check()
+
+    @needs_litellm
+    def test_is_content_with_a_model_that_needs_no_key(self):
+        LlmCritic(model="ollama/llama3.1").check()
+        OpenaiHttpCritic(model="x", api_base="http://127.0.0.1:1/v1").check()
+
+    def test_leaves_no_file(self, tmp_path):
+        file = tmp_path / "cache.sqlite"
+        OpenaiHttpCritic(model="x", api_base="http://127.0.0.1:1/v1", cache=str(file)).check()
+        assert not file.exists()
+
+    @pytest.mark.parametrize(
+        "critic, words",
+        [
+            (
+                DistilledCritic(teacher="openai-http"),
+                "teacher 'openai-http': model is empty.*; write --critic.teacher "
+                "openai-http:model=NAME.$",
+            ),
+            (
+                EnsembleCritic(members=("rule", "openai-http:model=x")),
+                "member 'openai-http': OPENAI_API_KEY is not set; .* by api_key_env; write "
+                "--critic.members openai-http:api_key_env=VALUE.$",
+            ),
+        ],
+    )
+    def test_names_the_place_in_a_critic_made_of_others(self, critic, words, tmp_path):
+        with pytest.raises(PeerWattError, match=words):
+            critic.check()
+        with pytest.raises(PeerWattError, match=words):
+            ask(critic, tmp_path)
+
+    def test_options_of_a_teacher_are_told_as_they_are_written_there(self):
+        with pytest.raises(
+            PeerWattError,
+            match=r"^teacher 'openai-http': every must .* --critic\.teacher openai-http",
+        ):
+            DistilledCritic(teacher="openai-http:model=x,every=0").contents()
+
+
 class TestMissing:
+    @pytest.fixture(autouse=True)
+    def key(self, monkeypatch):
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
     def test_httpx(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "httpx", None)
         monkeypatch.delitem(sys.modules, "peerwatt_critics.calls.guard", raising=False)
@@ -297,6 +385,8 @@ class TestMissing:
             PeerWattError, match=r"needs litellm.* pip install 'peerwatt\[llm\]'\.$"
         ):
             ask(LlmCritic(model="openai/x"), tmp_path)
+        with pytest.raises(PeerWattError, match="needs litellm"):
+            LlmCritic(model="openai/x").check()
 
 
 def python(script, *arguments, **run):

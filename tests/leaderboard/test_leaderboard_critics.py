@@ -11,6 +11,7 @@ from critic_factory import constant, exact, make_record, noisy, silent, write_re
 from leaderboard_factory import make_result, write_result
 from test_leaderboard_site import HOSTILE, Page
 
+from peerwatt.criticbench.measures import repeats_tell_nothing, slots_of, verdict
 from peerwatt.criticbench.record import (
     FOLDER,
     POOLED,
@@ -113,6 +114,37 @@ def test_influence_is_told_against_no_critic(page):
     assert "Without a critic: Welfare 0.920, FPP 0.42." in text
 
 
+def test_what_the_numbers_come_to_is_said_in_words(page, records):
+    _, text = page
+    for name in ("rule", "constant", "llm"):
+        assert f"</b>: {verdict(records[name])}.</li>" in text.replace("&#39;", "'")
+    slots = slots_of([records["llm"]])
+    for group, told in (("Validity", slots["validity"]), ("Invariance", slots["variants"])):
+        assert f"{group} <small>· {told} slots</small>" in text
+    assert f"Robustness <small>· notes on {slots['notes']} slots</small>" in text
+    truth = records["rule"].validity.scores[POOLED].distinct.estimate
+    assert f"{100 * truth:.1f} of {100 * truth:.1f}" in text
+
+
+def test_repeats_at_temperature_0_tell_nothing(tmp_path):
+    options = SMOL | {"temperature": 0.0}
+    steady = make_record("llm", exact, options=options, asks=True)
+    assert repeats_tell_nothing(steady)
+    assert not repeats_tell_nothing(make_record("llm", exact, options=SMOL, asks=True))
+    assert not repeats_tell_nothing(make_record("llm", noisy, options=options, asks=True))
+    write_record(tmp_path / "runs", steady)
+    build(tmp_path / "runs", tmp_path / "site")
+    assert "measure with temperature=1." in (tmp_path / "site" / "index.html").read_text()
+
+
+def test_a_bad_record_alone_is_told_before_the_page_is_refused(tmp_path, capsys):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "broken.json").write_text("{}")
+    with pytest.raises(PeerWattError, match="in its folder critics no valid record"):
+        build(tmp_path, tmp_path / "site")
+    assert "broken.json" in capsys.readouterr().err
+
+
 def test_what_is_hypothetical_is_called_so(page):
     _, text = page
     assert "Lift, if exposed" in text
@@ -196,7 +228,8 @@ def test_critics_alone_make_a_page(tmp_path, records, capsys):
     write_record(tmp_path / "runs", records["rule"])
     build(tmp_path / "runs", tmp_path / "site")
     text = (tmp_path / "site" / "index.html").read_text()
-    assert "No run is among these results yet" in text
+    assert "<b>Welfare</b> is the ranking" not in text  # no entry is ranked here
+    assert "Critics judge how fairly" in text and "submit pack" not in text
     assert 'id="critics-small-v1"' in text
     assert "1 critic on small-v1\n" in capsys.readouterr().out
 
@@ -326,11 +359,14 @@ def test_links_pipes_and_folders_are_left_out(tmp_path, records):
     boards, problems = read_critics(tmp_path)
     assert boards == []
     assert len(problems) == 3
+    (link,) = [problem for problem in problems if "link.json" in problem]
+    assert "is a symbolic link; put a plain file there" in link
 
 
 def test_a_copy_is_told_and_another_suite_has_a_table_of_its_own(tmp_path, records):
     file = write_record(tmp_path, records["rule"])
-    (file.parent / "z-copy.json").write_bytes(file.read_bytes())
+    forged = records["rule"].model_copy(update={"label": "rule, the best"})
+    (file.parent / "z-copy.json").write_text(forged.model_dump_json())
     suite = records["constant"].suite.model_copy(update={"content_hash": "1" * 64})
     changed = {
         "suite": suite,
@@ -338,7 +374,7 @@ def test_a_copy_is_told_and_another_suite_has_a_table_of_its_own(tmp_path, recor
     }
     write_record(tmp_path, records["constant"].model_copy(update=changed))
     boards, (problem,) = read_critics(tmp_path)
-    assert "z-copy.json: bench_hash: is told by rule-" in problem
+    assert f"z-copy.json: is the record whose file is named {file.name}" in problem
     assert [board.title for board in boards] == [
         f"small-v1 ({digest[:8]})"
         for digest in sorted(["1" * 64, records["rule"].suite.content_hash])
@@ -403,23 +439,34 @@ def test_labels_are_short_and_unlike_each_other(records):
         critic = llm.critic.model_copy(update={"options": SMOL | options})
         return llm.model_copy(update={"critic": critic})
 
-    assert labels([llm, records["rule"]]) == ["llm smollm2", "rule"]
+    assert labels([llm, records["rule"]]) == ["llm smollm2 households-v1", "rule"]
     assert labels([llm, with_options(prompt="b")]) == ["llm smollm2 households-v1", "llm smollm2 b"]
     assert labels([llm, with_options(model="ollama/smollm2")]) == [
-        "llm smollm2 openai/smollm2",
-        "llm smollm2 ollama/smollm2",
+        "llm smollm2 households-v1 openai/smollm2",
+        "llm smollm2 households-v1 ollama/smollm2",
     ]
     assert labels([with_options(temperature=0.0), with_options(temperature=1.0)]) == [
-        "llm smollm2 temperature 0.0",
-        "llm smollm2 temperature 1.0",
+        "llm smollm2 households-v1 temperature 0.0",
+        "llm smollm2 households-v1 temperature 1.0",
+    ]
+    hosts = [
+        with_options(api_base="http://10.0.0.1:8080/v1", concurrency=4),
+        with_options(api_base="http://10.0.0.2/v1", timeout=9.0),
+    ]
+    assert labels(hosts) == [
+        "llm smollm2 households-v1 10.0.0.1:8080",
+        "llm smollm2 households-v1 10.0.0.2",
     ]
     again = llm.model_copy(update={"seed": 7})
-    assert labels([llm, again]) == ["llm smollm2 seed 0", "llm smollm2 seed 7"]
+    assert labels([llm, again]) == [
+        "llm smollm2 households-v1 seed 0",
+        "llm smollm2 households-v1 seed 7",
+    ]
     assert (
         labels([llm, llm])
         == [
-            f"llm smollm2 #{llm.bench_hash[:8]}",
-            f"llm smollm2 #{llm.bench_hash[:8]} (2)",
+            f"llm smollm2 households-v1 #{llm.bench_hash[:8]}",
+            f"llm smollm2 households-v1 #{llm.bench_hash[:8]} (2)",
         ]
         or len(set(labels([llm, llm]))) == 2
     )

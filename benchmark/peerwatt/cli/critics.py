@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from peerwatt.cli.critic_tables import Influenced, print_influence, print_records
+from peerwatt.cli.critic_tables import Influenced, brief, print_influence, print_records
 from peerwatt.cli.options import agent_steps, check_seeds
 from peerwatt.criticbench.bench import Bench, write_record
 from peerwatt.criticbench.influence import Training, influence
@@ -149,7 +149,7 @@ def _measure(benches: Sequence[Bench]) -> tuple[dict[Bench, CriticRecord], list[
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("slots"),
+        TextColumn("answers"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -166,14 +166,15 @@ def _measure(benches: Sequence[Bench]) -> tuple[dict[Bench, CriticRecord], list[
             if bench_.finished:
                 done[bench_] = bench_.run()
                 continue
-            label = shown(bench_.subject.label, 48)
-            bar = progress.add_task(label, total=bench_.size)
+            label = shown(bench_.subject.label, 200)
+            short = brief(label)
+            bar = progress.add_task(short, total=bench_.size)
             try:
-                done[bench_] = bench_.run(partial(_advance, progress, bar, label))
-                progress.update(bar, description=label)
+                done[bench_] = bench_.run(partial(_advance, progress, bar, short))
+                progress.update(bar, description=short)
             except PeerWattError as error:
                 problems.append(f"{label}: {error}")
-                progress.update(bar, description=f"{label} [red]stopped")
+                progress.update(bar, description=f"{short} [red]stopped")
     return done, problems
 
 

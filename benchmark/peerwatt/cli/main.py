@@ -188,7 +188,11 @@ def guarded(command: Callable[[], None]) -> None:
         print(f"peerwatt: {shown(str(error), MOST)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("peerwatt: interrupted; finished runs are kept.", file=sys.stderr)
+        print(
+            "peerwatt: interrupted; finished runs and given answers are kept, and the same "
+            "command goes on.",
+            file=sys.stderr,
+        )
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

@@ -383,6 +383,99 @@ def constant(found: Validity) -> bool:
     )
 
 
+class Comparison(NamedTuple):
+    """The error of a critic beside that of the best critic that looks at no slot."""
+
+    error: Estimate
+    constant: float | None
+    """MAE of saying the median closed form of each score, over what the critic answered."""
+    difference: Estimate
+    """Error less that of the constant, of the same values."""
+
+
+def against_constant(rows: Sequence[Row]) -> Comparison:
+    """Compare with a constant per score: the median of its closed form over all slots.
+
+    No constant has a lower error over all slots.
+    """
+    truth, score = array([row.truth for row in rows]), array([row.score for row in rows])
+    answered = np.isfinite(truth) & np.isfinite(score)
+    if not answered.any():
+        return Comparison(UNDEFINED, None, UNDEFINED)
+    medians = [
+        np.median(known) if (known := column[np.isfinite(column)]).size else np.nan
+        for column in truth.T
+    ]
+    error, blind = np.abs(score - truth), np.abs(truth - medians)
+    resampling = resampling_of(rows)
+    return Comparison(
+        mean_estimate(resampling, error, answered),
+        float(blind[answered].mean()),
+        mean_estimate(resampling, error - blind, answered),
+    )
+
+
+def verdict(record: CriticRecord) -> str:
+    """Say in words what the validity comes to.
+
+    A claim is made only where an interval bears it: the errors of the critic and of the best
+    constant are compared slot by slot, and the rank correlation with 0.
+    """
+    found, pooled = against_constant(record.rows), record.validity.scores[POOLED]
+    if found.constant is None:
+        return "answered nothing"
+    difference, rank = found.difference, pooled.spearman
+    better = difference.high is not None and difference.high < 0.0
+    ranks = rank.low is not None and rank.low > 0.0
+    reversed_ = rank.high is not None and rank.high < 0.0
+    if constant(record.validity):
+        said = "says the same of every market"
+    elif reversed_:
+        said = "puts markets in the wrong order"
+    elif better and ranks:
+        said = "tracks the truth"
+    elif better:
+        said = "closer than a constant, but not shown to tell markets apart"
+    elif ranks:
+        said = "puts markets in order, but its scores are not shown to be closer than a constant"
+    else:
+        said = "no better than a constant"
+    told = (
+        f"{said}: MAE {found.error.estimate:.3f} against {found.constant:.3f} of the best constant"
+    )
+    if rank.estimate is None:
+        told += "; Spearman is undefined"
+    elif rank.low is None or rank.high is None:
+        told += "; Spearman has no interval"
+    elif rank.low <= 0.0 <= rank.high:
+        told += "; Spearman's interval holds 0"
+    else:
+        told += f"; Spearman {rank.estimate:.2f} [{rank.low:.2f}, {rank.high:.2f}]"
+    if pooled.answered < pooled.slots:
+        told += f"; over the {100 * pooled.answered / pooled.slots:.1f} % that it answered"
+    return told.replace("[-", "[−").replace(" -", " −")
+
+
+def slots_of(records: Sequence[CriticRecord]) -> dict[str, int]:
+    """Return on how many slots each kind of measure rests, of records on the same suite."""
+    counts = {
+        "validity": max(len(record.rows) for record in records),
+        "timing": max(len(record.operations.cold.seconds) for record in records),
+    }
+    for name in ("repeats", "variants", "notes"):
+        counts[name] = max(sum(bool(getattr(row, name)) for row in r.rows) for r in records)
+    return counts
+
+
+def repeats_tell_nothing(record: CriticRecord) -> bool:
+    """Return whether repeats put one question to a model that answers it always alike."""
+    return (
+        any(usage.modelled for usage in record.operations.usage.values())
+        and record.critic.options.get("temperature") == 0
+        and record.reliability.scores[POOLED].change.estimate == 0.0
+    )
+
+
 class Measured(NamedTuple):
     """All estimates that follow from rows."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from peerwatt.criticbench.record import LIMITS
 from peerwatt.plugins.texts import from_text
 from peerwatt.runs.config import plugin_contents, plugin_record
 from peerwatt.runs.result import PluginRecord
@@ -35,7 +36,8 @@ class Examined:
         return callable(getattr(self.critic, "open", None))
 
     label: str
-    """The text without where a model is served, cut to what a table can hold."""
+    """The text with model and prompt, without where it is served and the limits of its calls; cut
+    to what a table can hold."""
 
 
 def examined(text: str) -> Examined:
@@ -53,7 +55,10 @@ def examined(text: str) -> Examined:
         if field.init and (value := getattr(critic, field.name)) != _default(field)
     }
     shown = {name: record.options[name] for name in options if name in record.options}
-    label = _text(record.name, {name: x for name, x in shown.items() if name != "api_base"})
+    # What a model is asked is part of its name; where it is served and how long it may take is not.
+    named = {name: x for name in ("model", "prompt") if (x := record.options.get(name))}
+    named |= {name: x for name, x in shown.items() if name not in {"api_base", *LIMITS}}
+    label = _text(record.name, named)
     return Examined(
         critic=critic,
         options=tuple((name, _hashable(value)) for name, value in options.items()),

@@ -52,6 +52,7 @@ class Criticism:
             run=f"{run.config_hash}-{seed}",
             entry=run.config_hash,
             fresh=again,
+            cumulative=True,
             store=results,
             transcript=self._transcript,
             expected_slots=_expected_slots(run),

@@ -121,8 +121,8 @@ def run_all(
 
     Names and options of all runs are checked before the first one starts; what only the algorithm
     can tell, such as a budget too small for it, fails that run. Critics that have a method `check`
-    look for what would fail them, such as a missing key, if anything is to be run. Each run is a process
-    of its own on one core (spawned, one torch thread), so runs do not disturb each other.
+    look for what would fail them, such as a missing key, if anything is to be run. Each run is a
+    process of its own on one core (spawned, one torch thread), so runs do not disturb each other.
 
     Args:
         configs: the runs; those that are finished already are left alone.
@@ -150,7 +150,8 @@ def run_all(
         )
     failures: dict[str, Failure] = {}
     if todo:
-        for run in {(runs[i].critic_record.name, configs[i].critic_options): runs[i] for i in todo}.values():
+        critics = {(configs[i].critic, configs[i].critic_options): runs[i] for i in todo}
+        for run in critics.values():
             check_critic(run)
         for run in {runs[i].task.name: runs[i] for i in todo}.values():
             warm_up(run)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 from tyro import conf
 
-from peerwatt.errors import PeerWattError, unknown_name
+from peerwatt.errors import PeerWattError
 from peerwatt_critics.local_model import MODEL, serving
 from peerwatt_critics.prompting import load_prompt, prompt_names
 
@@ -27,7 +28,7 @@ def serve(port: int = 8135) -> None:
     with contextlib.suppress(KeyboardInterrupt), serving(port) as address:
         run = "peerwatt run --task pilot-v1 --algorithm ippo --budget 50k --seeds 1"
         sampled = "--critic.every 300 --critic.concurrency 1"
-        print(f"{MODEL} at {address}, until Ctrl-C; to ask it about one slot in 300:")
+        print(f"{MODEL} at {address}, until Ctrl-C; to have it score 6 of 1,504 slots:")
         for critic, model in (("openai-http", MODEL), ("llm", f"openai/{MODEL}")):
             print(
                 f"\n{run} \\\n    --critic {critic} --critic.model {model} \\\n"
@@ -53,9 +54,9 @@ def prompts(name: Annotated[str, conf.Positional] = "", toml: bool = False) -> N
             prompt = load_prompt(each)
             print(f"{each:<{width}}  {prompt.digest[:8]}  {prompt.summary}")
     elif toml:
-        if name not in prompt_names():
-            raise unknown_name("prompt", name, prompt_names())
-        file = resources.files(__package__) / "prompts" / f"{name}.toml"
+        load_prompt(name)  # tells what is wrong with it
+        own = resources.files(__package__) / "prompts" / f"{name}.toml"
+        file = own if name in prompt_names() else Path(name)
         print(file.read_text("utf-8"), end="")
     else:
         print(load_prompt(name).told(), end="")

@@ -95,6 +95,14 @@ class DistilledCritic:
         digest = contents_of([made("distilled", self.teacher)])
         return {} if digest is None else {"teacher": digest}
 
+    def check(self) -> None:
+        """Have the teacher look for what would fail a run.
+
+        Raises:
+            PeerWattError: there is something.
+        """
+        made("distilled", self.teacher).check()
+
     def open(self, session: CriticSession) -> OpenDistilled:
         """Return the critic at work, its teacher opened.
 

@@ -51,6 +51,15 @@ class EnsembleCritic:
         digest = contents_of([made("ensemble", text) for text in self.members])
         return {} if digest is None else {"members": digest}
 
+    def check(self) -> None:
+        """Have all members look for what would fail a run.
+
+        Raises:
+            PeerWattError: there is something.
+        """
+        for text in self.members:
+            made("ensemble", text).check()
+
     def open(self, session: CriticSession) -> OpenEnsemble:
         """Return the ensemble at work, all its members opened.
 

@@ -25,6 +25,8 @@ ROLES = {"ensemble": ("member", "members"), "distilled": ("teacher", "teacher")}
 """What critics are to the one that is made of them, and the option that names them."""
 OPTION = re.compile(r"(?:--)?critic\.([a-z][a-z_-]*)")
 """How a critic's message names one of its options, as if it were the only critic."""
+OPTIONS = re.compile(r":\s*(?:\{|[A-Za-z_][\w-]*=)")
+"""Where the name of a critic ends and its options begin."""
 
 
 def undefined(slots: SlotBatch) -> Floats:
@@ -85,10 +87,22 @@ class Member:
             with placed(self.owner, self.text):
                 self.critic.check()
 
+    def contents(self) -> dict[str, str]:
+        """Return the SHA-256 of the files that its options name.
+
+        Raises:
+            PeerWattError: one cannot be read.
+        """
+        if not hasattr(self.critic, "contents"):
+            return {}
+        with placed(self.owner, self.text):
+            told: dict[str, str] = self.critic.contents()
+        return told
+
 
 @contextlib.contextmanager
 def placed(owner: str, text: str) -> Iterator[None]:
-    """Have errors name the place of the critic that `text` names, and its options as written there.
+    """Have errors tell of which part of `owner` they are, and how its options are written there.
 
     Raises:
         PeerWattError: the block raised one.
@@ -97,12 +111,15 @@ def placed(owner: str, text: str) -> Iterator[None]:
         yield
     except PeerWattError as error:
         role, option = ROLES[owner]
-        name = shown(text.partition("=")[0].rpartition(":")[0] or text, 80)
-        said = OPTION.sub(lambda found: found[1].replace("-", "_"), str(error)).rstrip(".")
-        raise PeerWattError(
-            f"{role} '{name}': {said}; options of a {role} stand behind its name: write "
-            f"--critic.{option} {name}:option=value."
-        ) from None
+        name = shown(OPTIONS.split(text)[0], 80)
+        said = f"{role} '{name}': {error}"
+        if found := OPTION.search(said):
+            own = found[1].replace("-", "_")
+            said = OPTION.sub(lambda found: found[1].replace("-", "_"), said).rstrip(".")
+            said += (
+                f"; write --critic.{option} {name}:{own}={'NAME' if own == 'model' else 'VALUE'}."
+            )
+        raise PeerWattError(said) from None
 
 
 def made(owner: str, text: str) -> Member:
@@ -140,8 +157,7 @@ def begun(critic: Any, session: CriticSession) -> OpenCritic:
 
 def contents_of(members: Sequence[Member]) -> str | None:
     """Return one SHA-256 of the files that `members` are made from; None if there are none."""
-    critics = [member.critic for member in members]
-    told = [critic.contents() if hasattr(critic, "contents") else {} for critic in critics]
+    told = [member.contents() for member in members]
     if not any(told):
         return None
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

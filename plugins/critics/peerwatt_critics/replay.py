@@ -41,6 +41,15 @@ class ReplayCritic:
             digest.update(hashlib.sha256(content).digest())
         return {"transcript": digest.hexdigest()}
 
+    def check(self) -> None:
+        """Look for a transcript, and whether it tells of a critic.
+
+        Raises:
+            PeerWattError: there is none, or it is of no known critic.
+        """
+        self._named()
+        _critic_of(Recording(self._files()[0]))
+
     def open(self, session: CriticSession) -> OpenReplay:
         """Return the recorded critic at work.
 
@@ -48,7 +57,21 @@ class ReplayCritic:
             PeerWattError: there is no transcript, or it is of another seed or of no known critic.
         """
         recording = Recording(self._file(session.seed))
-        return OpenReplay(_critic_of(recording, session.seed), recording, session)
+        critic = _critic_of(recording)
+        if recording.head.get("seed") != session.seed:
+            theirs = shown(str(recording.head.get("seed")), 20)
+            raise PeerWattError(
+                f"transcript {recording.file}: is of seed {theirs}, not of seed {session.seed}."
+            )
+        return OpenReplay(critic, recording, session)
+
+    def _named(self) -> None:
+        """Raise if no transcript is named."""
+        if not self.transcript:
+            raise PeerWattError(
+                "replay.transcript is empty; name a transcript, as in --critic.transcript "
+                f"results/TASK/ENTRY/seed-000/{TRANSCRIPT_FILE}."
+            )
 
     def _files(self) -> list[Path]:
         place = Path(self.transcript).expanduser()
@@ -66,11 +89,7 @@ class ReplayCritic:
 
     def _file(self, seed: int) -> Path:
         """Return the transcript of the run with `seed`."""
-        if not self.transcript:
-            raise PeerWattError(
-                "replay.transcript is empty; name a transcript, as in --critic.transcript "
-                f"results/TASK/ENTRY/seed-000/{TRANSCRIPT_FILE}."
-            )
+        self._named()
         files = self._files()
         place = Path(self.transcript).expanduser()
         if files[0] in (place, place / TRANSCRIPT_FILE):
@@ -84,7 +103,7 @@ class ReplayCritic:
         return own
 
 
-def _critic_of(recording: Recording, seed: int) -> object:
+def _critic_of(recording: Recording) -> object:
     """Return the critic that the head of a transcript names."""
     record = recording.head.get("critic")
     options = record.get("options") if isinstance(record, dict) else None
@@ -94,11 +113,6 @@ def _critic_of(recording: Recording, seed: int) -> object:
     if name.rpartition(":")[2] == "replay":
         raise PeerWattError(
             f"transcript {recording.file}: is of a replay; name the transcript that was replayed."
-        )
-    if recording.head.get("seed") != seed:
-        theirs = shown(str(recording.head.get("seed")), 20)
-        raise PeerWattError(
-            f"transcript {recording.file}: is of seed {theirs}, not of seed {seed}."
         )
     return build("critic", find("critic", name), options)
 

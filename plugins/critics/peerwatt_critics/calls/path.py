@@ -50,6 +50,7 @@ class CallPath:
         self._options = options
         self._prompt = prompt
         self._transport = transport
+        self._redact = redact
         self._presentation = session.presentation
         self._background: Background | None = None
         self._semaphore = asyncio.Semaphore(options.concurrency)
@@ -207,7 +208,10 @@ class CallPath:
             except (InvalidReply, TransportError) as error:
                 self._failures += len(questions)
                 if self._failures >= self._options.give_up_after:
-                    self._sender.stop(f"gave up after {self._failures:,} failures in a row")
+                    last = shown(self._redact(str(error)), 90)
+                    self._sender.stop(
+                        f"gave up after {self._failures:,} failures in a row (last: {last})"
+                    )
                 return dict.fromkeys(questions, Outcome(None, error.reason))
             self._failures = 0
             scores = [answer.scores for answer in answers]

@@ -67,6 +67,7 @@ class Sender:
         self._under_way = 0
         self._ended = asyncio.Event()
         self._not_before = 0.0
+        self._reached = False  # whether the server ever let us in
         self._prices: Prices | None = options.prices()
         self._priced = self._prices is not None
         if options.max_dollars is not None and self._known_prices() is None:
@@ -111,6 +112,7 @@ class Sender:
                 self._settle(most, usage)
                 seconds = self._now() - start
                 self._tally.count_reply(reply.model, seconds)
+                self._reached = True
                 return Sent(reply, attempt, usage, seconds)
             except TransportError as error:
                 failure = error
@@ -131,9 +133,17 @@ class Sender:
                 detail=self._say(str(failure)),
             )
             self._check_hopeless(failure)
-            if not failure.retry or attempt == self._options.retries:
+            self._reached = self._reached or failure.reason != "connect"
+            last = 1 if not self._reached else self._options.retries
+            if not failure.retry or attempt >= min(last, self._options.retries):
                 break
             await self._wait(attempt, failure)
+        if not self._reached:
+            self.stop("the server could not be reached")
+            raise PeerWattError(
+                f"critic: {self._say(str(failure))}: is the server running, and is critic.api_base "
+                "right?"
+            )
         raise failure
 
     async def _once(self, request: Request) -> Reply:
