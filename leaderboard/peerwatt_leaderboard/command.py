@@ -53,7 +53,8 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
         f"({runs} run{'' if runs == 1 else 's'})",
         f"on {len(tasks)} task{'' if len(tasks) == 1 else 's'}",
     )
-    print(*counts)
+    if boards or not critics:
+        print(*counts)
     for board in critics:
         count = len(board.entries)
         print(f"{count} critic{'' if count == 1 else 's'} on {board.title}")

@@ -34,10 +34,10 @@ def test_tables_and_records(tmp_path, capsys):
     assert "· 41 slots" in told.out and "flips rest on 12 slots" in told.out
     assert "rule · tracks the truth: MAE 0.000 against 0.259 of the best constant" in told.out
     assert "none · answered nothing." in told.out
-    assert "docs/llm-critics.md#compare-critics" in told.out and "30.8 of 30.8" in told.out
+    assert "docs/llm-critics.md#columns" in told.out and "30.8 of 30.8" in told.out
     for head in ("Validity · small-v1", "Trust · small-v1", "Cost · small-v1"):
         assert head in told.out
-    assert "0.000 [0.000, 0.000]" in told.out and "where" in told.out
+    assert "[0.000, 0.000]" in told.out and "where" in told.out
     records = records_in(tmp_path)
     assert [record.critic.name for record in records] == ["none", "rule"]
     assert records[1].command == (
@@ -150,6 +150,9 @@ def test_influence(tmp_path, capsys, monkeypatch):
     _, _, after = told.out.partition("Influence")
     assert "distilled" in after and "distilled" not in told.out.removesuffix(after)
     assert "Influence · ippo on pilot-v1" in told.out
+    assert "no intervals: they need at least 5 seeds; worst off: per cent" in " ".join(
+        after.split()
+    )
     (record,) = records_in(tmp_path)
     (found,) = record.influence
     assert (found.task, found.algorithm, found.budget) == ("pilot-v1", "ippo", 20_000)

@@ -126,6 +126,19 @@ def test_what_the_numbers_come_to_is_said_in_words(page, records):
     assert f"{100 * truth:.1f} of {100 * truth:.1f}" in text
 
 
+def test_verdicts(records):
+    said = {name: verdict(record).partition(":")[0] for name, record in records.items()}
+    assert said["rule"] == "tracks the truth"
+    assert said["constant"] == "says the same of every market"
+    assert said["silent"] == "answered nothing"
+    chance = make_record("random", lambda truth, generator: generator.random(4))
+    assert verdict(chance).startswith("no better than a constant: MAE ")
+    assert verdict(chance).endswith("; Spearman's interval holds 0")
+    upside_down = make_record("rule", lambda truth, generator: 1.0 - truth)
+    assert verdict(upside_down).startswith("puts markets in the wrong order: ")
+    assert "% that it answered" in verdict(records["llm"])
+
+
 def test_repeats_at_temperature_0_tell_nothing(tmp_path):
     options = SMOL | {"temperature": 0.0}
     steady = make_record("llm", exact, options=options, asks=True)

@@ -225,19 +225,28 @@ def test_the_table_tells_of_the_critic_in_a_line_below_it(tmp_path, capsys):
     assert "abstained" not in capsys.readouterr().out
 
 
-def test_what_a_critic_lacks_is_told_before_any_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "critic, options, words",
+    [
+        ("openai-http", {"model": "x"}, "^OPENAI_API_KEY is not set"),
+        ("replay", {}, "replay.transcript is empty"),
+        ("replay", {"transcript": str(PLUGIN)}, "slot_asker.py"),
+        ("distilled", {"teacher": "openai-http:model=x"}, "^teacher 'openai-http': OPENAI_API_KEY"),
+    ],
+)
+def test_what_a_critic_lacks_is_told_before_any_run(critic, options, words, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     config = RunConfig(
         "pilot-v1",
         "ippo",
-        critic="openai-http",
+        critic=critic,
         budget=BUDGET,
         algorithm_options=SMALL,
-        critic_options=(("model", "x"),),
+        critic_options=tuple(options.items()),
         validations=0,
     )
-    assert resolve(config).critic.model == "x"  # others' entries are read without a key
-    with pytest.raises(PeerWattError, match="OPENAI_API_KEY is not set"):
+    resolve(config)  # others' entries are read without a key
+    with pytest.raises(PeerWattError, match=words):
         run_all([config], tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -36,7 +36,7 @@ from peerwatt.errors import shown
 from peerwatt.evaluation.statistics import MIN_RUNS
 
 WIDE = 144
-MEANING = "what the columns mean: docs/llm-critics.md#compare-critics"
+MEANING = "what the columns mean: docs/llm-critics.md#columns"
 INFLUENCES = ("welfare", "ftg", "fbs", "fpp", "ftb", "worst_off")
 
 
@@ -83,21 +83,17 @@ def _labels(records: Sequence[CriticRecord]) -> dict[str, str]:
     return found
 
 
-def _below(estimate: Estimate, *, signed: bool = False) -> str:
+def _below(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> str:
     """Write an estimate with its interval in the line below."""
-    text = _number(estimate, signed=signed)
+    text = _number(estimate, digits, signed=signed)
     if estimate.low is None or estimate.high is None:
         return text
     sign = "+" if signed else ""
-    low, high = (f"{x + 0.0:{sign}.3f}".replace("-", "−") for x in (estimate.low, estimate.high))
+    low, high = (
+        f"{round(x, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
+        for x in (estimate.low, estimate.high)
+    )
     return f"{text}\n[{low}, {high}]"
-
-
-def _interval(estimate: Estimate, digits: int = 3) -> str:
-    if estimate.low is None or estimate.high is None:
-        return _number(estimate, digits)
-    bounds = f" [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-    return _number(estimate, digits) + bounds.replace("-", "−")
 
 
 def _percent(estimate: Estimate) -> str:
@@ -153,9 +149,9 @@ def _distinct(record: CriticRecord) -> str:
 
 VALIDITY: Cells = (
     ("Answered\n%", lambda r: _percent(r.validity.scores[POOLED].coverage)),
-    ("Error (MAE)\n[95 %]", lambda r: _interval(r.validity.scores[POOLED].mae)),
+    ("Error (MAE)\n[95 %]", lambda r: _below(r.validity.scores[POOLED].mae)),
     ("Bias", lambda r: _number(r.validity.scores[POOLED].bias, signed=True)),
-    ("Spearman ρ\n[95 %]", lambda r: _interval(r.validity.scores[POOLED].spearman, 2)),
+    ("Spearman ρ\n[95 %]", lambda r: _below(r.validity.scores[POOLED].spearman, 2)),
     ("Kendall\nτ-b", lambda r: _number(r.validity.scores[POOLED].kendall, 2)),
     ("Kappa", lambda r: _number(r.validity.scores[POOLED].kappa, 2)),
     ("Wrong\nway %", lambda r: _percent(r.validity.violations)),
