@@ -230,7 +230,7 @@ class TestHopeless:
 
     def test_nobody_there_ends_the_run(self):
         transport = ScriptedTransport([failure("connect")] * 999)
-        with pytest.raises(PeerWattError, match="is critic.api_base right"):
+        with pytest.raises(PeerWattError, match=r"is critic\.api_base right"):
             asked(transport, concurrency=1)
         assert len(transport.requests) == 2
 
