@@ -49,8 +49,10 @@ def calls(store, texts=QUESTIONS, script=(), fields=None, transport=None, prompt
     transport = transport or ScriptedTransport(list(script))
     options = CallOptions(**{"model": "scripted", **(fields or {})})
     path = open_path(transport, options, store=store, **run)
-    outcomes = path.ask(texts)
-    path.close(True)
+    try:
+        outcomes = path.ask(texts)
+    finally:
+        path.close(True)
     return outcomes, len(transport.requests)
 
 
