@@ -22,7 +22,7 @@ from peerwatt_critics.student import (
 
 FIRST_STEPS = 1500
 """Minibatches of the first lesson."""
-SLOTS_PER_STEP = 12
+SLOTS_PER_STEP = 20
 """Slots shown for each minibatch of a later lesson, which bounds what learning costs."""
 MOST_STEPS = 100
 """Minibatches of a later lesson at most."""
