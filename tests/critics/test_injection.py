@@ -5,7 +5,7 @@ import os
 import pytest
 from fake_server import FakeServer
 
-from peerwatt.criticbench.reachable import HARMLESS, Texts, _write, market
+from peerwatt.criticbench.reachable import HARMLESS, Texts, market, write_task
 from peerwatt.fairness import Shaping
 from peerwatt.fairness.session import Presentation
 from peerwatt.plugins.loader import FILES, registry
@@ -108,7 +108,7 @@ def requests_of_a_run(folder, names, server):
         "cache": "none",
     }
     config = RunConfig(
-        task=str(_write(folder, names)),
+        task=str(write_task(folder, names)),
         algorithm=names.plugin_name,
         mechanism=names.plugin_name,
         critic="openai-http",

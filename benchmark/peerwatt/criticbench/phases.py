@@ -150,9 +150,7 @@ def rescaled(slots: SlotBatch) -> SlotBatch:
 
 
 def _apart(slots: SlotBatch) -> tuple[SlotBatch, ...]:
-    return tuple(
-        SlotBatch(*(field[m : m + 1] for field in slots)) for m in range(len(slots.feed_in))
-    )
+    return tuple(slots.taken(slice(m, m + 1)) for m in range(len(slots.feed_in)))
 
 
 @dataclass(frozen=True)
@@ -271,7 +269,7 @@ def _scored(
     refused: list[str] = []
     for _, slots in batches(phase.slots, BATCH):
         turn = slice(None, None, -1 if phase.backwards else 1)
-        found = _score(work, SlotBatch(*(array[turn] for array in slots)), refused)[turn]
+        found = _score(work, slots.taken(turn), refused)[turn]
         scores += [[None if np.isnan(x) else float(x) for x in row] for row in found]
         note()
         progress(phase.name, len(found))

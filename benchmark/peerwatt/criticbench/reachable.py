@@ -18,11 +18,11 @@ import numpy as np
 
 from peerwatt.community import load_card
 from peerwatt.criticbench.payloads import HOSTILE, Payload
-from peerwatt.criticbench.suite import joined
 from peerwatt.env import VectorMarket, evaluation_scenarios
 from peerwatt.env.records import slot_batch
 from peerwatt.evaluation.protocol import play
 from peerwatt.fairness import SlotBatch, feasible
+from peerwatt.fairness.critic import joined
 from peerwatt.market import compile_mechanism
 from peerwatt.plugins.loader import find, load_mechanism
 
@@ -63,12 +63,12 @@ def hostile(field: str, payload: Payload) -> Texts:
 def market(texts: Texts) -> SlotBatch:
     """Return `SLOTS` slots of a small community that zero-intelligence traders played."""
     with TemporaryDirectory() as name:
-        task = load_card(_write(Path(name), texts))
+        task = load_card(write_task(Path(name), texts))
     mechanism = compile_mechanism(load_mechanism("cda"), texts.plugin_name)
     played = VectorMarket(task, scenarios=evaluation_scenarios(task, "test"), mechanism=mechanism)
     trader = find("algorithm", "zi-c").spec.load()(nvec=played.action_nvec)
     slots = slot_batch(task, played.tables.ticks, play(played, trader, np.random.default_rng(0)))
-    return SlotBatch(*(field[feasible(slots) > 0][:SLOTS] for field in slots))
+    return slots.taken(np.flatnonzero(feasible(slots) > 0)[:SLOTS])
 
 
 def markets(field: str, payloads: Sequence[Payload] = HOSTILE) -> SlotBatch:
@@ -81,7 +81,8 @@ def twins(count: int = len(HOSTILE)) -> SlotBatch:
     return joined([market(HARMLESS)] * count)
 
 
-def _write(folder: Path, texts: Texts) -> Path:
+def write_task(folder: Path, texts: Texts) -> Path:
+    """Write a card of four homes with its CSV files, all names and texts from `texts`."""
     generator = np.random.default_rng(0)
     homes = [texts.home_name, "b", "c", "d"]
     noon = np.clip(np.sin((np.arange(HOURS) % 24 - 6) / 12 * np.pi), 0.0, None)[:, None]

@@ -36,6 +36,7 @@ from peerwatt.env.records import slot_batch
 from peerwatt.errors import unknown_name
 from peerwatt.evaluation.protocol import play
 from peerwatt.fairness import SlotBatch, feasible, score_slots
+from peerwatt.fairness.critic import joined
 from peerwatt.market.clearing import clear, price_grid
 from peerwatt.market.units import QUANTA_PER_KWH
 from peerwatt.plugins.loader import find, load_mechanism, load_task
@@ -180,11 +181,6 @@ def batches(slots: Sequence[SlotBatch], most: int) -> Iterator[tuple[list[int], 
         yield group, joined([slots[i] for i in group])
 
 
-def joined(slots: Sequence[SlotBatch]) -> SlotBatch:
-    """Return batches of one community size as one batch."""
-    return SlotBatch(*(np.concatenate(column) for column in zip(*slots, strict=True)))
-
-
 def _series(plan: _Plan) -> Iterator[tuple[Place, SlotBatch]]:
     for number, (name, kind) in enumerate(SERIES.items()):
         for index in range(plan.series):
@@ -238,7 +234,7 @@ def _recorded(plan: _Plan) -> Iterator[tuple[Place, SlotBatch]]:
         times = np.flatnonzero(possible[:, episode])
         for time in np.sort(generator.choice(times, plan.recorded, replace=False)):
             row = time * plan.episodes + episode
-            one = SlotBatch(*(field[row : row + 1] for field in slots))
+            one = slots.taken(slice(row, row + 1))
             yield Place("recorded", f"fontana-{episode}"), one
 
 

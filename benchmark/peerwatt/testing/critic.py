@@ -19,6 +19,7 @@ from peerwatt.env import VectorMarket, evaluation_scenarios
 from peerwatt.env.records import slot_batch
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import FairnessScores, SlotBatch, feasible
+from peerwatt.fairness.critic import joined
 from peerwatt.fairness.scores import HOUSEHOLD_FIELDS
 from peerwatt.fairness.session import CriticSession, CriticUsage, checked, opened
 from peerwatt.fairness.transcript import Transcript
@@ -49,8 +50,7 @@ def _slots(size: Size) -> SlotBatch:
         shape = (market.num_envs, market.num_agents, 3)
         step = market.step(generator.integers(0, market.action_nvec, shape))
         batches.append(slot_batch(task, market.tables.ticks, step.slot))
-    fields = (np.concatenate(column)[:MAX_SLOTS] for column in zip(*batches, strict=True))
-    return SlotBatch(*fields)
+    return joined(batches).taken(slice(MAX_SLOTS))
 
 
 def _made_up() -> SlotBatch:
@@ -91,16 +91,12 @@ def _batches(examined: Subject) -> Iterator[tuple[str, SlotBatch]]:
     """Yield batches of slots: few to a critic whose every answer may cost something."""
     most = MAX_ASKED if examined.spec.asks else MAX_SLOTS
     for size in SIZES:
-        yield f"slots of {size.title}", _taken(_slots(size), slice(most))
+        yield f"slots of {size.title}", _slots(size).taken(slice(most))
     yield "made-up slots", _made_up()
 
 
 def _copied(slots: SlotBatch) -> SlotBatch:
     return SlotBatch(*(field.copy() for field in slots))
-
-
-def _taken(slots: SlotBatch, rows: Any) -> SlotBatch:
-    return SlotBatch(*(field[rows] for field in slots))
 
 
 @contextlib.contextmanager
@@ -150,7 +146,7 @@ def _check_scores(examined: Subject) -> None:
 def _check_empty(examined: Subject) -> None:
     none = np.zeros(0, np.int64)
     with _at_work(examined) as critic, during("no slots at all"):
-        _score(examined, critic, _taken(_made_up(), none))
+        _score(examined, critic, _made_up().taken(none))
 
 
 def _all_scores(examined: Subject) -> list[NDArray[np.float64]]:
@@ -250,7 +246,7 @@ def _check_slot_order(examined: Subject) -> None:
             order = generator.permutation(len(slots.feed_in))
             scores = _score(examined, critic, slots)
             examined.require(
-                _equal(scores[:, order], _score(examined, critic, _taken(slots, order))),
+                _equal(scores[:, order], _score(examined, critic, slots.taken(order))),
                 f"the scores of {title} change with the order of the slots: score each slot alone.",
             )
 
@@ -276,7 +272,7 @@ def _check_one_by_one(examined: Subject) -> None:
     with _at_work(examined) as critic:
         for title, slots in _batches(examined):
             rows = range(len(slots.feed_in))
-            alone = [_score(examined, critic, _taken(slots, slice(m, m + 1))) for m in rows]
+            alone = [_score(examined, critic, slots.taken(slice(m, m + 1))) for m in rows]
             examined.require(
                 _equal(_score(examined, critic, slots), np.concatenate(alone, axis=1)),
                 f"a slot of {title} is scored differently in a batch than alone: normalise by "

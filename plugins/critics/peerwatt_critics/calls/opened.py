@@ -68,7 +68,7 @@ class AskedCritic:
         self._counts["undefined"] += len(defined) - int(defined.sum())
         self._counts["skipped"] += int(defined.sum()) - len(asked)
         if len(asked):
-            scores[:, asked] = self._ask(SlotBatch(*(array[asked] for array in slots)))
+            scores[:, asked] = self._ask(slots.taken(asked))
         return FairnessScores(*scores)
 
     def _chosen(self, defined: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -97,7 +97,7 @@ class AskedCritic:
         self._counts["scored"] += len(outcomes) - len(failed)
         if failed and self._options.fallback == "rule":
             self._counts["fallback"] += len(failed)
-            scores[:, failed] = score_slots(SlotBatch(*(array[failed] for array in slots)))
+            scores[:, failed] = score_slots(slots.taken(failed))
         else:
             self._abstained.update(outcomes[index].reason for index in failed)
         return scores
