@@ -126,10 +126,13 @@ class TestInterruption:
         main = threading.main_thread().ident
 
         async def hang(request):
-            signal.pthread_kill(main, signal.SIGINT)
             await asyncio.Event().wait()
 
-        transport = ScriptedTransport([hang] * 8)
+        async def hang_and_signal(request):  # one signal only: a second might meet the next line
+            signal.pthread_kill(main, signal.SIGINT)
+            await hang(request)
+
+        transport = ScriptedTransport([*[hang] * 7, hang_and_signal])
         path = open_path(transport)
         with pytest.raises(KeyboardInterrupt):
             path.ask(QUESTIONS)
