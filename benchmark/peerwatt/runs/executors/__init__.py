@@ -1,0 +1,99 @@
+"""Executors: where the runs of a plan are executed. All give the same results, byte for byte.
+
+An executor is told jobs and orders and yields events. It records nothing: runs write their own
+folders (`peerwatt.runs.execute`), and the runner shows and counts what the events tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from peerwatt.runs.config import RunConfig
+
+CHECKPOINT_SECONDS = 60.0
+"""Usual time between two checkpoints of a run."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to execute."""
+
+    index: int
+    """By which events name it."""
+    config: RunConfig
+    label: str
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What holds for all jobs."""
+
+    results: Path
+    workers: int
+    """How many runs at once."""
+    again: bool = False
+    """Do finished runs anew, and forget checkpoints."""
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Least time between two checkpoints of a run; 0: whenever the algorithm offers one."""
+    retries: int = 1
+    """How often a run is tried again whose worker died; it goes on from its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed: the sentence of a `PeerWattError`, or a traceback."""
+
+    text: str
+    bad_input: bool
+
+
+class Began(NamedTuple):
+    """A worker has begun a run, perhaps from a checkpoint."""
+
+    index: int
+    where: str
+    """Which worker, for people: a process number or a node's address."""
+
+
+class Played(NamedTuple):
+    """A run has come so far."""
+
+    index: int
+    agent_steps: int
+    calls: int
+    """Calls that its critic made."""
+
+
+class Lost(NamedTuple):
+    """The worker of a run died; the run is tried again."""
+
+    index: int
+    why: str
+
+
+class Ended(NamedTuple):
+    """A run is over; without a failure its folder is complete."""
+
+    index: int
+    failure: Failure | None
+
+
+Event = Began | Played | Lost | Ended
+
+
+class Executor(Protocol):
+    """Executes jobs."""
+
+    def run(self, jobs: Sequence[Job], orders: Orders) -> Iterator[Event]:
+        """Yield events until every job has ended.
+
+        Closing the iterator stops politely: runs save a checkpoint and end; whoever does not within
+        some seconds is killed, which loses what came after the last checkpoint and nothing else.
+
+        Raises:
+            PeerWattError: jobs cannot be executed here at all.
+        """
+        ...
