@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas
+
     from peerwatt.community import Task
     from peerwatt.env.gymnasium import HouseholdVectorEnv
     from peerwatt.env.pettingzoo import ParallelMarket
     from peerwatt.env.vector import VectorMarket
+    from peerwatt.runs.tables import Level
 
     __version__: str
 
@@ -23,6 +26,7 @@ __all__ = [
     "VectorMarket",
     "__version__",
     "gym_vector_env",
+    "load_results",
     "load_task",
     "parallel_env",
 ]
@@ -92,3 +96,24 @@ def gym_vector_env(task: str | Path | Task, num_envs: int, **options: Any) -> Ho
     from peerwatt.env.gymnasium import HouseholdVectorEnv
 
     return HouseholdVectorEnv(_task(task), num_envs, **options)
+
+
+def load_results(folder: str | Path, level: Level = "run") -> pandas.DataFrame:
+    """Return every result below `folder` as a tidy table with the numbers of the leaderboard.
+
+    Args:
+        folder: folder of runs, such as "runs".
+        level: "run" (a row per run), "episode" (per run and test episode) or "curve" (per run and
+            validation in training).
+
+    Returns:
+        The table; `attrs["columns"]` has unit and meaning of each column, and docs/reports.md
+        lists them. What is undefined is NaN or NA.
+
+    Raises:
+        PeerWattError: pandas is not installed (`pip install 'peerwatt[tables]'`), the level is
+            unknown, or there are no results or a wrong one.
+    """
+    from peerwatt.runs.export import load_results
+
+    return load_results(folder, level)

@@ -1,6 +1,6 @@
 """The charts, drawn as SVG when the page is built, so that it is complete without JavaScript.
 
-Learners have a colour per (algorithm, critic) and a shape per critic; scripted traders are grey and
+Learners have a colour per entry and a shape per critic; scripted traders are grey and
 hollow, with a shape each. Colours come from the style sheet by class (`c0` … `c7`), which lets one
 picture serve light and dark. Text is set by ElementTree, which escapes it.
 """
@@ -8,6 +8,7 @@ picture serve light and dark. Text is set by ElementTree, which escapes it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 from xml.etree import ElementTree as ET
@@ -43,25 +44,39 @@ FLOOR = -1.0
 """Curves are cut off below: a learner that begins badly must not flatten all the others."""
 
 
-def styles_of(boards: Sequence[Sequence[Row]]) -> dict[tuple[str, str], Style]:
-    """Give each (algorithm, critic) its look, the same in all tasks of the page."""
-    entries = [row.entry for rows in boards for row in rows]
-    pairs = {(e.first.algorithm.name, e.first.critic.name): e.scripted for e in entries}
-    critics = sorted({critic for _, critic in pairs}, key=lambda name: (name != "none", name))
-    learners = sorted(pair for pair, scripted in pairs.items() if not scripted)
-    traders = sorted(pair for pair, scripted in pairs.items() if scripted)
+def styles_of(boards: Sequence[Sequence[Row]]) -> dict[str, Style]:
+    """Give each entry its look, by its `config_hash`.
+
+    Entries of the same algorithm and critic look the same in all tasks of the page; where a task
+    has several, with other options, the second of each task looks the same, and so on.
+    """
+    looks: dict[str, tuple[str, str, int]] = {}
+    scripted: dict[tuple[str, str, int], bool] = {}
+    for rows in boards:
+        seen = Counter[tuple[str, str]]()
+        for entry in sorted((row.entry for row in rows), key=lambda entry: entry.label):
+            if entry.first.config_hash in looks:
+                continue
+            pair = (entry.first.algorithm.name, entry.first.critic.name)
+            look = (*pair, seen[pair])
+            seen[pair] += 1
+            looks[entry.first.config_hash] = look
+            scripted[look] = entry.scripted
+    critics = sorted({critic for _, critic, _ in scripted}, key=lambda name: (name != "none", name))
+    learners = sorted(look for look, is_scripted in scripted.items() if not is_scripted)
+    traders = sorted(look for look, is_scripted in scripted.items() if is_scripted)
     styles = {
-        pair: Style(index % COLOURS, SHAPES[critics.index(pair[1]) % len(SHAPES)], hollow=False)
-        for index, pair in enumerate(learners)
+        look: Style(index % COLOURS, SHAPES[critics.index(look[1]) % len(SHAPES)], hollow=False)
+        for index, look in enumerate(learners)
     }
-    for index, pair in enumerate(traders):
-        styles[pair] = Style(GREY, SHAPES[index % len(SHAPES)], hollow=True)
-    return styles
+    for index, look in enumerate(traders):
+        styles[look] = Style(GREY, SHAPES[index % len(SHAPES)], hollow=True)
+    return {config_hash: styles[look] for config_hash, look in looks.items()}
 
 
-def style_of(row: Row, styles: Mapping[tuple[str, str], Style]) -> Style:
+def style_of(row: Row, styles: Mapping[str, Style]) -> Style:
     """Return the look of a row."""
-    return styles[row.entry.first.algorithm.name, row.entry.first.critic.name]
+    return styles[row.entry.first.config_hash]
 
 
 def is_grid_only(row: Row) -> bool:
@@ -102,12 +117,14 @@ def bar(interval: Interval, low: float, high: float, style: Style) -> str:
 def scatter(
     rows: Sequence[Row],
     measure: Measure,
-    styles: Mapping[tuple[str, str], Style],
+    styles: Mapping[str, Style],
     identifiers: Mapping[str, str],
+    front: Sequence[str] = (),
 ) -> str:
     """Draw welfare against a fairness measure, with the intervals of both.
 
-    Grid-only is no point but the line at 0: its scores of 0 would squeeze all others.
+    Grid-only is no point but the line at 0: its scores of 0 would squeeze all others. The entries
+    whose labels are in `front` are joined by a stair, above and right of which there is none.
     """
     points = []
     for row in rows:
@@ -127,6 +144,7 @@ def scatter(
     for point in points:
         obstacles += _whiskers(svg, point, x_axis, y_axis)
     places = [(x_axis(p.x.estimate), y_axis(p.y.estimate)) for p in points]
+    _stair(svg, [at for p, at in zip(points, places, strict=True) if p.row.entry.label in front])
     obstacles.append(Box(0.0, 4.0, 90.0, 22.0))  # title of the vertical axis
     room = Box(frame.left, 2.0, WIDTH - 2.0, frame.bottom)
     labels = place_labels([p.row.entry.label for p in points], places, obstacles, room)
@@ -155,9 +173,20 @@ def scatter(
     return ET.tostring(svg, encoding="unicode")
 
 
+def _stair(svg: ET.Element, corners: Sequence[tuple[float, float]]) -> None:
+    """Join the points of a front by a stair that falls to the right."""
+    ordered = sorted(corners)
+    path = ordered[:1]
+    for x, y in ordered[1:]:
+        path += [(path[-1][0], y), (x, y)]
+    if len(ordered) > 1:
+        points = " ".join(f"{number(x)},{number(y)}" for x, y in path)
+        ET.SubElement(svg, "polyline", {"points": points, "class": "front"})
+
+
 def curves(
     rows: Sequence[Row],
-    styles: Mapping[tuple[str, str], Style],
+    styles: Mapping[str, Style],
     identifiers: Mapping[str, str],
 ) -> str | None:
     """Draw the learning curves with their bands; nothing if no entry has more than a point.

@@ -37,7 +37,10 @@ def build(results: Path = Path("runs"), out: Path = Path("site")) -> None:
         critics, problems = read_critics(results)
         _tell(problems)
         # Critics can be benchmarked before anything is trained.
-        no_runs = next(results.rglob(RESULT_FILE), None) is None
+        no_runs = not any(
+            not any(part.startswith(".") for part in path.relative_to(results).parts)
+            for path in results.rglob(RESULT_FILE)
+        )
         if no_runs and problems and not critics:
             raise PeerWattError(
                 f"{results}: holds no {RESULT_FILE}, at any depth, and in its folder {FOLDER} no "

@@ -15,5 +15,10 @@ def peerwatt_commands() -> Iterable[CommandSpec]:
             name="leaderboard build",
             factory="peerwatt_leaderboard.command:build",
             summary="Build the leaderboard page from a folder of results.",
-        )
+        ),
+        CommandSpec(
+            name="report",
+            factory="peerwatt_leaderboard.report.command:report",
+            summary="Write a report on a folder of results, as HTML and Markdown.",
+        ),
     ]

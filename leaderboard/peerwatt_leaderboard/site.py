@@ -9,9 +9,7 @@ import io
 import json
 import math
 import re
-import shutil
 import statistics
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from peerwatt.errors import PeerWattError
 from peerwatt.evaluation.metrics import METRICS
 from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.plugins.specs import PROJECT
@@ -46,12 +43,11 @@ from peerwatt.runs.summary import (
 from peerwatt_leaderboard import charts, critic_data, critic_page
 from peerwatt_leaderboard.critic_page import CriticSection
 from peerwatt_leaderboard.critics import CriticBoard
+from peerwatt_leaderboard.folder import replaced_at_once
 from peerwatt_leaderboard.published import Published
 from peerwatt_leaderboard.usage import usage_of
 
 HERE = Path(__file__).parent
-MARKER = ".peerwatt-site"
-"""File that lists all files of a page that PeerWatt built: these, and no others, it may replace."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,11 @@ def write_site(
     the old page as it was. A folder that holds any file but those of such a page is refused.
     """
     out = out.resolve()
-    _check_replaceable(out, source)
     taken = Counter[str]()
     sections = _sections(boards, taken)
-    of_critics = critic_page.sections(critics, lambda name: _unique(_slug(name), taken))
+    of_critics = critic_page.sections(critics, lambda name: unique(slug(name), taken))
     published = published or Published()
-    staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.new"
-    try:
-        staging.mkdir(parents=True)
+    with replaced_at_once(out, source) as staging:
         (staging / "index.html").write_text(
             render(sections, published, of_critics), encoding="utf-8"
         )
@@ -93,14 +86,6 @@ def write_site(
             _write_data(section, staging / "data", published)
         for suite in of_critics:
             critic_data.write_data(suite, staging / "data")
-        written_files = sorted(path.relative_to(staging).as_posix() for path in _files(staging))
-        (staging / MARKER).write_text("\n".join([*written_files, MARKER, ""]), encoding="utf-8")
-        _check_replaceable(out, source)  # again: the page took a while to build
-        _replace(staging, out)
-    except OSError as error:
-        raise PeerWattError(f"{out}: the page cannot be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return out / "index.html"
 
 
@@ -133,9 +118,9 @@ def render(
     )
     return environment.get_template("index.html").render(
         style=Markup(style),
-        style_hash=_digest(style),
+        style_hash=digest(style),
         script=Markup(script),
-        script_hash=_digest(script),
+        script_hash=digest(script),
         newest=newest[:10],
         sections=[_section_context(section, styles, published) for section in sections],
         critics=[critic_page.context(section) for section in critics],
@@ -149,7 +134,7 @@ def render(
     )
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
     """Return the hash by which a content policy allows an inline style or script."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
@@ -158,22 +143,22 @@ def _sections(boards: Sequence[Board], taken: Counter[str]) -> list[Section]:
     """Compute the rows of all boards, and give every task and entry an address."""
     sections = []
     for board in boards:
-        identifier = _unique(_slug(board.title), taken)
+        identifier = unique(slug(board.title), taken)
         rows = rows_of(board)
         identifiers = {
-            row.entry.label: _unique(f"{identifier}-{_slug(row.entry.label)}", taken)
+            row.entry.label: unique(f"{identifier}-{slug(row.entry.label)}", taken)
             for row in rows
         }
         sections.append(Section(board, identifier, rows, identifiers))
     return sections
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """Reduce a name to what is safe in a file name and in an address."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "x"
 
 
-def _unique(name: str, taken: Counter[str]) -> str:
+def unique(name: str, taken: Counter[str]) -> str:
     """Return `name`, with a number behind it if it is taken."""
     candidate, number = name, 1
     while taken[candidate]:
@@ -184,7 +169,7 @@ def _unique(name: str, taken: Counter[str]) -> str:
 
 
 def _section_context(
-    section: Section, styles: Mapping[tuple[str, str], charts.Style], published: Published
+    section: Section, styles: Mapping[str, charts.Style], published: Published
 ) -> dict[str, Any]:
     """Return what the template shows of one task."""
     rows, first = section.rows, section.rows[0].entry.first
@@ -221,7 +206,7 @@ def _section_context(
 def _row_context(
     row: Row,
     section: Section,
-    styles: Mapping[tuple[str, str], charts.Style],
+    styles: Mapping[str, charts.Style],
     low: float,
     high: float,
     published: Published,
@@ -483,44 +468,3 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
         texts = [record[name] for name in plain]
         writer.writerow([*texts, len(record["seeds"]), *numbers])
     return buffer.getvalue()
-
-
-def _check_replaceable(out: Path, source: Path | None) -> None:
-    """Refuse to replace a folder that holds anything but a page built before."""
-    if source is not None and source.resolve().is_relative_to(out):
-        raise PeerWattError(f"{out}: holds the results themselves; name another folder with --out.")
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise PeerWattError(f"{out}: is a file; name a folder with --out.")
-    try:
-        listed = (out / MARKER).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        listed = []
-    known = {out / name for name in listed}
-    for path in _files(out):
-        if path not in known:
-            raise PeerWattError(
-                f"{out}: holds {path.relative_to(out)}, which is of no page built by PeerWatt; "
-                "move it away or name another folder with --out."
-            )
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return all that is below `folder` but folders, in order; links are not followed."""
-    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-
-
-def _replace(staging: Path, out: Path) -> None:
-    """Put `staging` in the place of `out`; on failure the old folder comes back."""
-    if not out.exists():
-        staging.rename(out)
-        return
-    old = staging.with_suffix(".old")
-    out.rename(old)
-    try:
-        staging.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

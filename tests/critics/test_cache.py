@@ -429,7 +429,7 @@ class TestTranscript:
 
     def test_a_full_disk_is_told_in_a_sentence(self, tmp_path):
         class Full(Transcript):
-            def write(self, kind, path, content):
+            def write(self, kind, path, *contents):
                 raise OSError(28, "No space left on device")
 
         path = open_path(ScriptedTransport(), transcript=Full(tmp_path / "critic.jsonl", {}))

@@ -45,7 +45,7 @@ def test_list_shows_distribution_version_hooks_names_and_status(cli):
     content = json.loads(out)
     assert content["api"] == 1
     hooks = {hook: p["names"] for p in content["plugins"] for hook in p["hooks"]}
-    assert hooks["peerwatt_sinks"] == {"sink": ["csv"]}
+    assert hooks["peerwatt_sinks"] == {"sink": ["csv", "tensorboard", "wandb"]}
     assert {plugin["distribution"] for plugin in content["plugins"]} == {"peerwatt"}
 
 
@@ -139,8 +139,8 @@ def test_doctor_reads_options_as_run_does(cli, monkeypatch):
         ("doctor rul", "unknown plugin 'rul': did you mean 'rule'?"),
         ("doctor csv --kind critic", "unknown critic 'csv'"),
         ("doctor csv --whatever", "does not know '--whatever'"),
-        ("doctor csv --sink x", "does not know '--sink'"),
-        ("doctor csv x --sink.folder y", "does not know 'x'"),
+        ("doctor csv --track x", "does not know '--track'"),
+        ("doctor csv x --track.folder y", "does not know 'x'"),
         ("doctor csv --critic.weight 1", "--critic.weight: 'csv' is no critic"),
         ("doctor pilot-v1 --task.size 1", "--task.size: a task has no options"),
         ("doctor call --mechanism.theta 7", "theta 7.0 of mechanism 'call' must lie in 0..1"),

@@ -1,5 +1,6 @@
 """Algorithms that misbehave: told what they did, and nothing of theirs is published."""
 
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ from peerwatt.plugins import loader
 from peerwatt.plugins.loader import Registered
 from peerwatt.runs.config import RunConfig, resolve
 from peerwatt.runs.execute import execute, finished
-from peerwatt.runs.store import read_result
+from peerwatt.runs.state import run_state
+from peerwatt.runs.store import read_result, run_folder
 from peerwatt_algorithms.mid_quote import MidQuote
 
 
@@ -59,6 +61,10 @@ class BoastsAndReportsNonsense:
         return policy
 
 
+def hostile():
+    return resolve(RunConfig(task="pilot-v1", algorithm="hostile", budget=1000))
+
+
 @pytest.fixture
 def attempt(monkeypatch, tmp_path):
     def run(algorithm, policy=MidQuote):
@@ -67,8 +73,7 @@ def attempt(monkeypatch, tmp_path):
         )
         names = loader.registry()["algorithm"]
         monkeypatch.setitem(names, "hostile", Registered(spec, "acme", "1"))
-        config = RunConfig(task="pilot-v1", algorithm="hostile", budget=1000)
-        return resolve(config), execute(resolve(config), tmp_path)
+        return hostile(), execute(hostile(), tmp_path)
 
     return run
 
@@ -87,7 +92,14 @@ def test_a_misbehaving_algorithm_publishes_nothing(
 ):
     with pytest.raises(error, match=words):
         attempt(algorithm, policy)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    run = hostile()
+    assert not run_folder(tmp_path, run).exists()
+    assert not finished(run, tmp_path)
+    state = run_state(run, tmp_path)
+    assert state.kind == "failed" and re.search(words, state.failure)
+    # Nothing is left that would keep it from being done again.
+    with pytest.raises(error, match=words):
+        execute(run, tmp_path)
 
 
 def test_the_harness_counts_the_agent_steps_itself(attempt):
@@ -134,6 +146,7 @@ def test_what_is_no_policy_is_told_in_a_sentence(attempt, tmp_path, algorithm, s
     with pytest.raises(PeerWattError, match=says):
         attempt(algorithm)
     assert not list(tmp_path.rglob("*.pkl"))
+    assert run_state(hostile(), tmp_path).failure.startswith("algorithm 'hostile': ")
 
 
 def test_runs_made_by_other_code_of_the_same_version_are_not_taken_over(

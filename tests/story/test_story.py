@@ -126,7 +126,7 @@ CHAPTERS = {
         shown="my-mechanism",
     ),
     "sink": Chapter(
-        run="--task pilot-v1 --algorithm some-learner --sink my-sink --budget 50k",
+        run="--task pilot-v1 --algorithm some-learner --track my-sink --budget 50k",
         sound='self._write("log", row)',
         broken='self._write("log", {**row, "round": row["round"]})',
         law="events",

@@ -94,7 +94,7 @@ def edit(folder, change):
         (lambda r: r["critic"].update(distribution="file:x.py"), "--kind critic"),
         (lambda r: r["algorithm"]["options"].update(api_key="sk-1"), "'api_key' looks secret"),
         (lambda r: r["critic"]["options"].update(http={"token": "x"}), "'token' looks secret"),
-        (lambda r: r.update(command="peerwatt run --sink.password x"), "password' looks secret"),
+        (lambda r: r.update(command="peerwatt run --track.password x"), "password' looks secret"),
         (lambda r: r["task"].update(name="garden-v1"), "unknown task 'garden-v1'"),
         (lambda r: r["task"].update(content_hash="0" * 64), "is not that of today's pilot-v1"),
         (lambda r: r["algorithm"]["options"].update(clip=r["seed"] + 1.0), "of another entry"),

@@ -1,15 +1,10 @@
 """Sinks that break one law each, beside a good one that they differ from in a line or two."""
 
 import json
-import os
-import random
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-from numpy import random as global_random
 from registering import register
 
 from peerwatt.plugins import SinkSpec, hookimpl
@@ -100,75 +95,33 @@ class MakesTheFolder(Good):
         Path(run["folder"]).mkdir(parents=True, exist_ok=True)
 
 
-@registered("process", "it changes the generator of numpy.random")
-@dataclass
-class SeedsNumpy(Good):
-    def start(self, run):
-        global_random.seed(run["seed"])
-
-
-@registered("process", "it changes the generator of random")
-@dataclass
-class DrawsFromPython(Good):
-    def log(self, row):
-        random.random()
-
-
-@registered("process", "it changes the working directory")
-@dataclass
-class Moves(Good):
-    def start(self, run):
-        os.chdir(Path(run["folder"]).anchor)
-
-
-@registered("process", "it changes numpy's handling of errors")
-@dataclass
-class Strict(Good):
-    def start(self, run):
-        np.seterr(all="raise")
-
-
 @registered("same-run", "it failed beside a run: sink '' failed in log")
 @dataclass
 class RefusesRealRuns(Good):
-    folder: str = field(default="", init=False)
+    files: str = field(default="", init=False)
 
     def start(self, run):
-        self.folder = run["folder"]
+        self.files = run["files"]
 
     def log(self, row):
-        folder = Path(self.folder)
-        if any(folder.parent.glob(f".{folder.name}-*")):
-            raise OSError("there is a draft")
+        if Path(self.files).name.startswith("."):
+            raise OSError("the folder is hidden")
 
 
 @registered("same-run", "a run with it has other files than the same run without")
 @dataclass
 class AddsAFile(Good):
-    folder: str = field(default="", init=False)
+    files: str = field(default="", init=False)
 
     def start(self, run):
-        self.folder = run["folder"]
+        self.files = run["files"]
 
     def finish(self, result):
-        draft = Path(self.folder)
-        for hidden in draft.parent.glob(f".{draft.name}-*"):
-            (hidden / "extra.txt").write_text("x")
+        (Path(self.files) / "extra.txt").write_text("x")
 
 
 @registered("same-run", "other rows of metrics than the same run without")
 @dataclass
 class Truncates(AddsAFile):
     def finish(self, result):
-        draft = Path(self.folder)
-        for metrics in draft.parent.glob(f".{draft.name}-*/metrics.jsonl"):
-            shutil.copyfile(os.devnull, metrics)
-
-
-@registered("instances", "what one run logs appears in 'all_rows' of the sink of another")
-@dataclass
-class Shares(Good):
-    all_rows: ClassVar[list[Any]] = []
-
-    def log(self, row):
-        self.all_rows.append(row)
+        (Path(self.files) / "metrics.jsonl").write_text("")

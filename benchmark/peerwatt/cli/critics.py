@@ -30,7 +30,7 @@ from peerwatt.criticbench.record import CriticRecord, Influence
 from peerwatt.criticbench.subject import examined
 from peerwatt.criticbench.suite import load_suite
 from peerwatt.errors import PeerWattError, shown
-from peerwatt.runs.runner import Failure
+from peerwatt.runs.executors import Failure
 from peerwatt.runs.store import check_writable
 
 IN_TRAINING = {

@@ -29,8 +29,18 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
 
     commands: dict[str, tuple[str, Callable[[], Any]]] = {
         "list": ("Show the tasks, algorithms, critics, mechanisms and sinks.", lambda: listing.run),
-        "run": ("Train and evaluate one entry, over seeds.", lazy("peerwatt.cli.run", "run")),
-        "bench": ("Run a suite of entries.", lazy("peerwatt.cli.bench", "run")),
+        "run": (
+            "Train and evaluate one entry over seeds, or a suite of entries.",
+            lazy("peerwatt.cli.run", "run"),
+        ),
+        "status": (
+            "Show how far the runs of a results folder are.",
+            lazy("peerwatt.cli.status", "run"),
+        ),
+        "resume": (
+            "Run what a results folder still lacks: interrupted, killed, failed and new runs.",
+            lazy("peerwatt.cli.resume", "run"),
+        ),
         "evaluate": (
             "Play a finished run's policy again and compare with its record.",
             lazy("peerwatt.cli.evaluate", "run"),
@@ -38,6 +48,26 @@ def _commands() -> dict[str, tuple[str, Callable[[], Any]]]:
         "compare": (
             "Compare two entries of a task, with intervals.",
             lazy("peerwatt.cli.compare", "run"),
+        ),
+        "regress": (
+            "Tell whether new results are a regression of others: a verdict for CI.",
+            lazy("peerwatt.cli.regress", "run"),
+        ),
+        "golden": (
+            "Write what the deterministic layers come to, for exact comparison.",
+            lazy("peerwatt.cli.golden", "run"),
+        ),
+        "speed": (
+            "Compare the speed of two installations of PeerWatt.",
+            lazy("peerwatt.cli.speed", "run"),
+        ),
+        "export": (
+            "Write results as Parquet, CSV, JSON or for marl-eval.",
+            lazy("peerwatt.cli.export", "run"),
+        ),
+        "sync": (
+            "Hand finished runs to W&B, TensorBoard or another sink.",
+            lazy("peerwatt.cli.sync", "run"),
         ),
         "critics bench": (
             "Measure how valid, reliable, robust and dear critics are.",
@@ -187,12 +217,9 @@ def guarded(command: Callable[[], None]) -> None:
     except PeerWattError as error:
         print(f"peerwatt: {shown(str(error), MOST)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(
-            "peerwatt: interrupted; finished runs and given answers are kept, and the same "
-            "command goes on.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        usual = "finished runs and given answers are kept, and the same command goes on"
+        print(f"peerwatt: interrupted; {shown(str(stop), MOST) or usual}.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

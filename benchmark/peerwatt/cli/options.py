@@ -1,9 +1,9 @@
-"""Options of plugins on the command line: `--algorithm.NAME`, `--critic.NAME`, and so on."""
+"""Options of plugins on the command line: `--algorithm.NAME`, `--track.NAME`, and so on."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,6 +15,11 @@ from peerwatt.plugins.loader import PLUGIN_KINDS, Kind, Registered, build, find,
 from peerwatt.runs.config import DEFAULT_BUDGET, DEFAULT_VALIDATIONS, RunConfig
 
 ROLES = tuple(kind for kind in PLUGIN_KINDS if kind != "task")
+
+
+def flag_of(kind: Kind) -> str:
+    """Return the flag that names a plugin of `kind`, without its dashes."""
+    return "track" if kind == "sink" else kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +34,9 @@ class Basics:
     """Name of the critic that shapes the reward in training; it never scores the entry."""
     mechanism: str | None = None
     """Market mechanism instead of the task's own."""
-    sink: str | None = None
-    """Where the numbers of a run go as well, such as csv; result.json and metrics.jsonl are always
-    written. A sink that fails never fails the run."""
+    track: str | None = None
+    """Where the numbers of a run go as well: wandb, tensorboard, csv or another sink. result.json
+    and metrics.jsonl are always written. A sink that fails or hangs never stops or slows a run."""
     budget: str = str(DEFAULT_BUDGET)
     """Agent-steps to train for; k, M and G are understood, as in 2M."""
     validations: int = DEFAULT_VALIDATIONS
@@ -49,16 +54,23 @@ def peek(arguments: Sequence[str], name: str, default: str) -> str:
     return value
 
 
-def parse(kind: type[Any], arguments: list[str], prog: str, description: str) -> tuple[Any, Any]:
+def parse(
+    kind: type[Any],
+    arguments: list[str],
+    prog: str,
+    description: str,
+    roles: Sequence[Kind] = ROLES,
+) -> tuple[Any, Any]:
     """Parse `arguments` into `kind` (a dataclass) plus the options of the plugins they name.
 
-    Returns the instance of `kind`, and an object with the attributes `algorithm_options`,
-    `critic_options`, `mechanism_options`, `sink_options` (dataclass instances, absent where the
-    plugin has none) and `shaping`.
+    The plugins are of the kinds `roles`. Returns the instance of `kind`, and an object with the
+    attributes `algorithm_options`, `critic_options`, `mechanism_options`, `sink_options` (dataclass
+    instances, absent where the plugin has none) and, where critics are among the roles, `shaping`.
     """
-    groups: list[tuple[str, Any, Callable[[], Any]]] = []
-    for role in ROLES:
-        name = peek(arguments, role, "none" if role == "critic" else "")
+    groups: list[tuple[str, Any, dataclasses.Field[Any] | None]] = []
+    for role in roles:
+        flag = flag_of(role)
+        name = peek(arguments, flag, "none" if role == "critic" else "")
         known: dict[str, Any] = {}
         if role == "mechanism" and any(word.startswith("--mechanism") for word in arguments):
             name, known = _mechanism_of(peek(arguments, "task", ""), name)
@@ -67,15 +79,18 @@ def parse(kind: type[Any], arguments: list[str], prog: str, description: str) ->
             _check_defaults(role, plugin)
             usual = build(role, plugin, known)
             if any(f.init and not f.kw_only for f in dataclasses.fields(usual)):
-                hidden = tyro.conf.arg(name=role)
+                hidden = tyro.conf.arg(name=flag)
                 hint: Any = Annotated[type(usual), hidden]
-                groups.append((f"{role}_options", hint, partial(_same, usual)))
-    groups.append(("shaping", Shaping, Shaping))
+                # Of an instance, tyro would offer the fields that are no options, too.
+                made = dataclasses.field(default_factory=partial(_same, usual)) if known else None
+                groups.append((f"{role}_options", hint, made))
+    if "critic" in roles:
+        groups.append(("shaping", Shaping, dataclasses.field(default_factory=Shaping)))
     fields: list[Any] = [
         ("basics", Annotated[kind, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="run")]),
-        *((name, hint, dataclasses.field(default_factory=maker)) for name, hint, maker in groups),
+        *((name, hint) if made is None else (name, hint, made) for name, hint, made in groups),
     ]
-    combined = dataclasses.make_dataclass("Arguments", fields, frozen=True)
+    combined = dataclasses.make_dataclass("Arguments", fields, frozen=True, kw_only=True)
     parsed: Any = tyro.cli(combined, prog=prog, description=description, args=arguments)
     return parsed.basics, parsed
 
@@ -154,7 +169,7 @@ def run_config(basics: Basics, parsed: Any, seed: int) -> RunConfig:
         critic_options=options_of(getattr(parsed, "critic_options", None)),
         # All of them: a card may state others than the defaults.
         mechanism_options=options_of(getattr(parsed, "mechanism_options", None), all_of_them=True),
-        sink=basics.sink,
+        sink=basics.track,
         sink_options=options_of(getattr(parsed, "sink_options", None)),
         shaping=parsed.shaping,
         validations=basics.validations,

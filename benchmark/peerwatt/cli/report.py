@@ -16,8 +16,9 @@ from peerwatt.errors import shown
 from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.fairness.session import CriticUsage
 from peerwatt.runs.entries import Board, Entry, boards_of
+from peerwatt.runs.executors import Failure
 from peerwatt.runs.result import RunResult
-from peerwatt.runs.runner import Failure, Finished
+from peerwatt.runs.runner import Finished
 from peerwatt.runs.store import RESULT_FILE, read_result
 from peerwatt.runs.summary import TABLE, columns, rows_of, written
 

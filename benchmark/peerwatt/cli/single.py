@@ -11,11 +11,11 @@ import tyro
 
 from peerwatt.cli.main import guarded, take_plugin_flags
 from peerwatt.cli.options import agent_steps, options_of
-from peerwatt.cli.report import finish
+from peerwatt.cli.planning import Execution, carry_out
 from peerwatt.fairness import Shaping
 from peerwatt.plugins.loader import find
 from peerwatt.runs.config import DEFAULT_BUDGET, DEFAULT_VALIDATIONS, RunConfig
-from peerwatt.runs.runner import run_all
+from peerwatt.runs.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,4 +73,5 @@ def _run(algorithm: str, arguments: list[str]) -> None:
         algorithm_options=options_of(parsed.algorithm),
         shaping=parsed.shaping,
     )
-    finish(run_all([config], options.results, workers=1, again=options.again))
+    plan = Plan(f"{options.task} {algorithm}", (config,))
+    carry_out([plan], options.results, Execution(executor="in-process"), again=options.again)

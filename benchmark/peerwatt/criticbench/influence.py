@@ -17,7 +17,8 @@ from peerwatt.evaluation.statistics import Interval, bootstrap_difference, boots
 from peerwatt.plugins.loader import find, load_task
 from peerwatt.runs.config import ResolvedRun, RunConfig, resolve
 from peerwatt.runs.execute import finished
-from peerwatt.runs.runner import Failure, run_all
+from peerwatt.runs.executors import Failure
+from peerwatt.runs.runner import run_all
 from peerwatt.runs.store import read_result, run_folder
 from peerwatt.runs.summary import run_values
 

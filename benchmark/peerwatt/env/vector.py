@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -345,6 +346,57 @@ class VectorMarket:
             self._grid_reward,
             self._slot,
         )
+
+    @property
+    def observation(self) -> Floats:
+        """Observations [B, N, F] of the slot to be played; the next step overwrites them."""
+        return self._observation
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return copies of all that the slots to come depend on, for `restore`."""
+        return {
+            "num_envs": self.num_envs,
+            "num_agents": self.num_agents,
+            "seed": self.seed,
+            "started": self._started,
+            "arrays": {name: array.copy() for name, array in self._arrays().items()},
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go on from where `snapshot` was taken of a market made alike; instead of `reset`.
+
+        Raises:
+            PeerWattError: it was taken of another market; nothing has changed.
+        """
+        for name in ("num_envs", "num_agents", "seed"):
+            if snapshot[name] != getattr(self, name):
+                raise PeerWattError(
+                    f"the market has {name} {getattr(self, name)}, but that of the snapshot has "
+                    f"{snapshot[name]}: make it as it was made then."
+                )
+        arrays = self._arrays()
+        for name, array in arrays.items():
+            then = snapshot["arrays"][name]
+            if (then.shape, then.dtype) != (array.shape, array.dtype):
+                raise PeerWattError(
+                    f"the market's {name} is {array.dtype} {array.shape}, but that of the snapshot "
+                    f"{then.dtype} {then.shape}: make it as it was made then."
+                )
+        for name, array in arrays.items():
+            array[...] = snapshot["arrays"][name]
+        self._started = snapshot["started"]
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything that `reset` and `step` write, what they hand out included."""
+        return {
+            **{f"state.{name}": array for name, array in self.state._asdict().items()},
+            **{f"slot.{name}": array for name, array in self._slot._asdict().items()},
+            "observation": self._observation,
+            "final_observation": self._final,
+            "reward": self._reward,
+            "grid_reward": self._grid_reward,
+            "truncated": self._truncated,
+        }
 
     @property
     def slot(self) -> Slot:

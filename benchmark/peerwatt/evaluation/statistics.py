@@ -1,45 +1,55 @@
-"""Statistics over seeds: interquartile means, bootstrap intervals and ranks with ties.
+"""Statistics over seeds: aggregates with intervals, comparisons, and ranks with ties.
 
 `scores` hold one value per run, [R], or one per run and task, [R, T]. With tasks the bootstrap is
 stratified: runs are resampled within each task, and the statistic pools all of them. Every draw
-comes from the generator that the caller gives, and the global state of numpy is never used.
+comes from the generator that the caller gives, and the global state of numpy is never used. A
+statistic of an entry takes the scores of that entry alone, on a scale with fixed anchors (welfare:
+grid-only is 0, the optimum is 1), so that no rival can move it.
 
-The intervals are nominal: with few runs the percentile bootstrap covers the truth less often than
-it says. Simulated on normal scores (40,000 samples), a 95 % interval of the interquartile mean
-covers it in 50 % of all cases with 2 runs, 75 % with 3, 90 % with 5 and 94 % with 10. So with fewer
-than `MIN_RUNS` runs there is no interval, whether they differ or not: the estimate stays and the
-bounds are NaN. From there on, runs that are all equal (a deterministic trader) have an interval
-without width. A score that is not finite makes the whole result NaN, because leaving it out would
-hide a failed run.
+How often each interval covers the truth was measured (`perf/statistics.py`, docs/statistics.md).
+With fewer than `MIN_RUNS` runs none covers enough, so that there is no interval, whether the runs
+differ or not: the estimate stays and the bounds are NaN. From there on, runs that are all equal (a
+deterministic trader) have an interval without width. A score that is not finite makes the whole
+result NaN, because leaving it out would hide a failed run.
 
 Source: R. Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice",
-NeurIPS 2021, arXiv 2108.13264. The percentile bootstrap is SciPy's.
+NeurIPS 2021, arXiv 2108.13264; `resampling` and `shares` name those of the intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-Floats = NDArray[np.float64]
+from peerwatt.evaluation.resampling import (
+    MIN_RUNS,
+    RESAMPLES,
+    Floats,
+    Interval,
+    bootstrap,
+    same_tasks,
+    task_rows,
+)
+from peerwatt.evaluation.shares import Profile, performance_profile, probability_of_improvement
 
-RESAMPLES = 10_000
-"""Bootstrap resamples; the Monte Carlo error of a bound is then about 1 % of the interval."""
-
-MIN_RUNS = 5
-"""Runs that an entry needs for an interval and a rank; with fewer, intervals cover too little."""
-
-
-class Interval(NamedTuple):
-    """A point estimate between the bounds of its confidence interval; NaN bounds: no interval."""
-
-    estimate: float
-    low: float
-    high: float
+__all__ = [
+    "MIN_RUNS",
+    "RESAMPLES",
+    "Interval",
+    "Profile",
+    "bootstrap_difference",
+    "bootstrap_iqm",
+    "holm",
+    "iqm",
+    "optimality_gap",
+    "paired_difference",
+    "performance_profile",
+    "probability_of_improvement",
+    "ranks",
+]
 
 
 def iqm(scores: ArrayLike) -> float:
@@ -59,7 +69,31 @@ def bootstrap_iqm(
     resamples: int = RESAMPLES,
 ) -> Interval:
     """Return the interquartile mean of `scores` [R] or [R, T] with its bootstrap interval."""
-    return _bootstrap(_iqm, [_runs(scores)], generator, confidence, resamples)
+    return bootstrap(
+        _iqm, [task_rows(scores)], generator, confidence=confidence, resamples=resamples
+    )
+
+
+def optimality_gap(
+    scores: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    target: float = 1.0,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return by how much `scores` [R] or [R, T] miss `target` on average, with its interval.
+
+    A score above the target counts as the target, so that no surplus makes up for a failure.
+    """
+
+    def gap(runs: Floats) -> Floats:
+        missing: Floats = np.maximum(target - runs, 0.0).mean(axis=(-1, -2))
+        return missing
+
+    return bootstrap(
+        gap, [task_rows(scores)], generator, confidence=confidence, resamples=resamples
+    )
 
 
 def bootstrap_difference(
@@ -73,16 +107,18 @@ def bootstrap_difference(
     """Return the interquartile mean of `a` less that of `b`, with its bootstrap interval.
 
     Runs are resampled independently in `a` and `b`: seed 3 of one entry has nothing in common with
-    seed 3 of another but its number.
+    seed 3 of another but its number. Where rows do belong together there is `paired_difference`.
     """
 
     def difference(a: Floats, b: Floats) -> Floats:
         return _iqm(a) - _iqm(b)
 
-    return _bootstrap(difference, _pair(a, b), generator, confidence, resamples)
+    return bootstrap(
+        difference, same_tasks(a, b), generator, confidence=confidence, resamples=resamples
+    )
 
 
-def probability_of_improvement(
+def paired_difference(
     a: ArrayLike,
     b: ArrayLike,
     generator: np.random.Generator,
@@ -90,17 +126,29 @@ def probability_of_improvement(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Return the probability that a run of `a` beats one of `b`, with its bootstrap interval.
+    """Return the mean of `a` less `b` over rows that belong together, with its interval.
 
-    It is the Mann-Whitney U over the number of pairs, so that a tie counts half; with tasks, the
-    mean of theirs.
+    Row k of both must have met the same: the same scenario, for how two policies would compare on
+    other scenarios, or the same seed of two versions of one algorithm. What both met alike cancels,
+    and the interval is the narrower, the more of the variation that was. Rows are resampled, within
+    each task, never apart.
+
+    Raises:
+        ValueError: `a` and `b` are not of the same shape [R] or [R, T].
     """
+    first, second = task_rows(a), task_rows(b)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"paired scores must have the same shape, not {np.shape(a)} and {np.shape(b)}"
+        )
 
-    def probability(a: Floats, b: Floats) -> Floats:
-        wins = np.sign(a[..., :, None] - b[..., None, :]).mean(axis=(-1, -2))
-        return 0.5 + 0.5 * wins.mean(axis=-1)
+    def mean(runs: Floats) -> Floats:
+        value: Floats = runs.mean(axis=(-1, -2))
+        return value
 
-    return _bootstrap(probability, _pair(a, b), generator, confidence, resamples)
+    with np.errstate(invalid="ignore"):  # inf - inf: NaN, as it should be
+        pairs = first - second
+    return bootstrap(mean, [pairs], generator, confidence=confidence, resamples=resamples)
 
 
 def ranks(
@@ -125,7 +173,7 @@ def ranks(
     """
     root = int(generator.integers(2**63))
     names = sorted(entries)
-    runs = {name: _runs(entries[name]) for name in names}
+    runs = {name: task_rows(entries[name]) for name in names}
     rankable = [
         name for name in names if runs[name].shape[1] >= MIN_RUNS and np.isfinite(runs[name]).all()
     ]
@@ -145,19 +193,35 @@ def ranks(
     return result
 
 
-def _runs(scores: ArrayLike) -> Floats:
-    """Return `scores` as [T, R]: one row of runs for each task."""
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim not in (1, 2) or values.size == 0:
-        raise ValueError(f"scores must be [runs] or [runs, tasks], not of shape {values.shape}")
-    return np.atleast_2d(values.T)
+def holm(p_values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Return the p-values [K] adjusted by Holm's step-down procedure, in the order given.
 
+    Rejecting what is at most alpha keeps the chance of any false rejection at or below alpha,
+    however the tests depend on one another. A weight is the share of alpha that a test gets at
+    first; the share of what was rejected goes to the rest, in proportion. Without weights all are
+    alike, which is Holm's own procedure.
 
-def _pair(a: ArrayLike, b: ArrayLike) -> list[Floats]:
-    first, second = _runs(a), _runs(b)
-    if len(first) != len(second):
-        raise ValueError(f"entries of {len(first)} and {len(second)} tasks do not compare")
-    return [first, second]
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979) 65; weighted: Y. Benjamini and
+    Y. Hochberg, ibid. 24 (1997) 407.
+
+    Args:
+        p_values: [K] in [0, 1].
+        weights: [K] above 0, of any sum.
+
+    Raises:
+        ValueError: a p-value or a weight that is none.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    w = np.ones(p.shape) if weights is None else np.asarray(weights, dtype=np.float64)
+    if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"p-values must be a list of numbers in [0, 1], not {p.tolist()}")
+    if w.shape != p.shape or not np.all((w > 0) & np.isfinite(w)):
+        raise ValueError(f"weights must be {p.size} positive numbers, not {w.tolist()}")
+    order = np.argsort(p / w, kind="stable")
+    left = np.cumsum(w[order][::-1])[::-1]  # weight of what is not yet rejected
+    adjusted = np.empty(p.shape)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] / w[order] * left), 1.0)
+    return adjusted
 
 
 def _iqm(runs: Floats) -> Floats:
@@ -165,39 +229,3 @@ def _iqm(runs: Floats) -> Floats:
     pooled = runs.reshape(*runs.shape[:-2], -1)
     mean: Floats = stats.trim_mean(pooled, 0.25, axis=-1)
     return mean
-
-
-def _bootstrap(
-    statistic: Callable[..., Floats],
-    entries: list[Floats],
-    generator: np.random.Generator,
-    confidence: float,
-    resamples: int,
-) -> Interval:
-    """Percentile interval of `statistic(*entries)`, each entry [T, R], resampled within rows."""
-    if not all(np.isfinite(entry).all() for entry in entries):
-        return Interval(np.nan, np.nan, np.nan)
-    estimate = float(statistic(*entries))
-    if any(entry.shape[1] < MIN_RUNS for entry in entries):
-        return Interval(estimate, np.nan, np.nan)
-    if all(np.ptp(entry, axis=1).max() == 0 for entry in entries):
-        return Interval(estimate, estimate, estimate)
-
-    tasks = len(entries[0])
-
-    def pooled(*samples: Floats, axis: int = -1) -> Floats:
-        rows = [np.moveaxis(sample, axis, -1) for sample in samples]
-        groups = (rows[k : k + tasks] for k in range(0, len(rows), tasks))
-        return statistic(*(np.stack(group, axis=-2) for group in groups))
-
-    found: Any = stats.bootstrap(
-        [row for entry in entries for row in entry],
-        pooled,
-        n_resamples=resamples,
-        batch=min(resamples, 1_000),
-        vectorized=True,
-        confidence_level=confidence,
-        method="percentile",
-        rng=generator,
-    )
-    return Interval(estimate, *map(float, found.confidence_interval))

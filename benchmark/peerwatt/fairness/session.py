@@ -3,6 +3,9 @@
 A critic without memory needs none of this: it has `score`, and that is all. One that draws random
 numbers, asks a model over the network or learns has `open(session)` instead, which returns an
 `OpenCritic` for the length of one run; the options, a frozen dataclass, stay as they were.
+
+An open critic that has `state` and `restore` can be saved: a run that was interrupted goes on with
+a critic that is opened anew and told what it had come to.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -78,6 +81,9 @@ class CriticSession:
     """Where every exchange is written; None writes none."""
     recording: Recording | None = None
     """Answers of an earlier run, to be given again instead of asking anybody."""
+    tail: Recording | None = None
+    """What stands in the `transcript` of a run that goes on (`Transcript.tail`): answers that came
+    after the state that is restored are given again, and are not written once more."""
     expected_slots: int | None = None
     """How many slots the run will ask scores for, if it is known."""
     repeat: int = 0
@@ -132,8 +138,9 @@ class CriticUsage:
     """What a critic did in one run, and what that cost.
 
     `slots` is the sum of `undefined`, `skipped`, `scored`, `student`, `fallback` and all of
-    `abstained`. Where a run was killed and started again, `calls`, `assumed`, the tokens, `dollars`
-    and `seconds` are those of all its attempts, all else that of the last.
+    `abstained`. Where a run was interrupted and went on, all is that of the whole run. Where it had
+    to begin anew, `calls`, `assumed`, the tokens, `dollars` and `seconds` are those of all its
+    attempts, all else that of the last.
     """
 
     __pydantic_config__ = STRICT
@@ -300,8 +307,42 @@ def _each_once(lists: Iterable[Sequence[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for words in lists for word in words))[:MOST_NAMES]
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What a critic will cost at most, if nothing fails: what it tells before a run.
+
+    The options of a critic that pays for its answers may have `forecast(slots) -> Forecast`, given
+    how many slots one run will want scores for (of several runs that share caps: all of theirs).
+    """
+
+    calls: int = 0
+    """Requests, each sent once: neither failures nor repairs are counted."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float | None = 0.0
+    """None if a price is not known."""
+
+    def __add__(self, other: Forecast) -> Forecast:
+        """Return what two critics will cost together."""
+        known = self.dollars is not None and other.dollars is not None
+        return Forecast(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.dollars + other.dollars if known else None,  # type: ignore[operator]
+        )
+
+
 class OpenCritic(Protocol):
-    """A critic at work in one run."""
+    """A critic at work in one run.
+
+    One that can be saved has two methods more, called between two calls of `score`:
+
+    - `state() -> Mapping` returns all that later scores and `usage` depend on: nested dicts (with
+      keys that are texts) and lists of None, bool, int, float, str, bytes and numpy arrays. It
+      changes nothing, and nothing that it returns changes later.
+    - `restore(state)`, of a critic just opened with an equal session, has it go on from there.
+    """
 
     def score(self, slots: SlotBatch) -> FairnessScores:
         """Return the scores of M slots at once; NaN abstains."""
@@ -325,8 +366,23 @@ class _Plain:
     def usage(self) -> CriticUsage | None:
         return None
 
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        pass
+
     def close(self, finished: bool) -> None:
         pass
+
+
+def savable(critic: Any) -> bool:
+    """Return whether an open critic has `state` and `restore`, and what it is made of, too.
+
+    Critics made of others tell the latter by an attribute `savable`.
+    """
+    both = all(callable(getattr(critic, name, None)) for name in ("state", "restore"))
+    return both and bool(getattr(critic, "savable", True))
 
 
 @contextlib.contextmanager

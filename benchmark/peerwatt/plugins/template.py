@@ -22,7 +22,7 @@ _RUN: dict[Kind, str] = {
     "critic": "--task pilot-v1 --algorithm ippo --critic {item} --budget 500k",
     "task": "--task {item} --algorithm self-consumption",
     "mechanism": "--task pilot-v1 --algorithm zi-c --mechanism {item}",
-    "sink": "--task pilot-v1 --algorithm zi-c --sink {item}",
+    "sink": "--task pilot-v1 --algorithm zi-c --track {item}",
 }
 
 _FIRST: dict[Kind, str] = {"critic": "pip install 'peerwatt[train]'  # torch, which ippo needs"}

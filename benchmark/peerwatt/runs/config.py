@@ -92,6 +92,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
     trainable = algorithm_plugin.spec.trainable
     if trainable and config.budget < 1:
         raise PeerWattError(f"budget {config.budget} must be at least 1 agent-step.")
+    if trainable and callable(check := getattr(algorithm, "check_budget", None)):
+        check(task, config.budget)
     if not trainable and config.critic != "none":
         raise PeerWattError(
             f"critic {config.critic!r} cannot shape {config.algorithm!r}, which does not learn: "

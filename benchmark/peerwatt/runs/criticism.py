@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 
 from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.fairness.session import CriticSession, CriticUsage, checked
-from peerwatt.fairness.transcript import TRANSCRIPT_FILE, Transcript, locked
+from peerwatt.fairness.transcript import TRANSCRIPT_FILE, Transcript
 from peerwatt.runs.config import ResolvedRun
 
 MAX_NOTE = 900
@@ -23,38 +21,46 @@ MAX_NOTE = 900
 class Criticism:
     """What a run keeps for its critic.
 
-    The transcript lies beside the folder of the run while that lives, and in it once the run is
-    done: so nothing that was paid for is lost with a run that fails or is killed.
+    The transcript lies in the folder of the unfinished run, so nothing that was paid for is lost
+    with a run that fails or is killed.
     """
 
     def __init__(
-        self, run: ResolvedRun, folder: Path, results: Path, head: Mapping[str, Any], again: bool
+        self,
+        run: ResolvedRun,
+        work: Path,
+        results: Path,
+        head: Mapping[str, Any],
+        *,
+        fresh: bool,
+        going_on: bool,
     ) -> None:
-        """Prepare for `run`, whose folder will be `folder`.
+        """Prepare for `run`.
 
         Args:
             run: the run.
-            folder: where its record will be.
+            work: folder of the unfinished run.
             results: folder of all results, where critics keep what runs share.
             head: what is known of the record, the first line of the transcript.
-            again: whether the run is done anew on purpose.
+            fresh: whether the run is done anew on purpose, and begins now.
+            going_on: whether it goes on from a checkpoint, and with the transcript that is there.
 
         Raises:
             PeerWattError: another process is at the same run.
         """
         self._name = run.critic_record.name
-        self._transcript = Transcript(_beside(folder), head)
-        _set_aside(folder)
+        self._transcript = Transcript(work / TRANSCRIPT_FILE, head, going_on=going_on)
         seed = run.config.seed
         self.session = CriticSession(
             generator=np.random.default_rng([seed, 0xC417]),  # not that of the algorithm
             seed=seed,
             run=f"{run.config_hash}-{seed}",
             entry=run.config_hash,
-            fresh=again,
+            fresh=fresh,
             cumulative=True,
             store=results,
             transcript=self._transcript,
+            tail=self._transcript.tail,
             expected_slots=_expected_slots(run),
         )
 
@@ -78,31 +84,6 @@ class Criticism:
     def close(self) -> None:
         """Close the transcript, which stays where it is."""
         self._transcript.close()
-
-    def publish(self, folder: Path) -> None:
-        """Move the transcript into the finished `folder`."""
-        if self._transcript.file.exists():
-            os.replace(self._transcript.file, folder / TRANSCRIPT_FILE)
-
-
-def _beside(folder: Path, mark: str = "") -> Path:
-    """Return where the transcript of a run lies that has no folder yet."""
-    stem, _, ending = TRANSCRIPT_FILE.partition(".")
-    return folder.with_name(f"{folder.name}.{stem}{mark}.{ending}")
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename the transcript that an interrupted run left."""
-    left = _beside(folder)
-    if not left.exists():
-        return
-    with left.open("a", encoding="utf-8") as file:
-        if not locked(file):
-            raise PeerWattError(
-                f"{folder} is being made by another process: wait until it is done, or stop it."
-            )
-    names = (_beside(folder, f".interrupted-{n}") for n in itertools.count(1))
-    left.rename(next(name for name in names if not name.exists()))
 
 
 def _expected_slots(run: ResolvedRun) -> int:

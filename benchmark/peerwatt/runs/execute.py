@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import math
+import os
+import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from peerwatt.env import VectorMarket
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation import Evaluation, Evaluator, Policy
-from peerwatt.fairness.session import opened
+from peerwatt.fairness.session import opened, savable
+from peerwatt.fairness.transcript import TRANSCRIPT_FILE
 from peerwatt.plugins.loader import load_task
+from peerwatt.runs.checkpoint import sync_file, write_whole
 from peerwatt.runs.config import ResolvedRun, command_of
 from peerwatt.runs.criticism import Criticism
-from peerwatt.runs.provenance import environment
+from peerwatt.runs.executors import CHECKPOINT_SECONDS
+from peerwatt.runs.locks import BeingMade, held
+from peerwatt.runs.provenance import environment, fingerprint
 from peerwatt.runs.result import EpisodeMetrics, RunResult, Timings
-from peerwatt.runs.sinks import GuardedSink
-from peerwatt.runs.store import METRICS_FILE, RESULT_FILE, read_result, run_folder, written_at_once
+from peerwatt.runs.resume import Checkpoints
+from peerwatt.runs.sinks import QueuedSink
+from peerwatt.runs.stopping import Stop
+from peerwatt.runs.store import (
+    CLOCK_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    read_result,
+    run_folder,
+    work_folder,
+)
 from peerwatt.runs.training import TrainingRun
+from peerwatt.runs.work import (
+    WORK_FILES,
+    Attempt,
+    begin,
+    forget,
+    now,
+    publish,
+    read_attempt,
+    record_failure,
+)
 
+__all__ = ["WORK_FILES", "episode_record", "execute", "finished", "warm_up"]
+
+POLICY_FILE = "policy.json"
+TENSORS = ".safetensors"
 Progress = Callable[[int, int], None]
 """Takes the agent-steps played, and the calls that the critic made, which is 0 for most."""
 
@@ -47,35 +77,99 @@ def episode_record(evaluation: Evaluation) -> EpisodeMetrics:
 
 
 def execute(
-    run: ResolvedRun, results: Path, progress: Progress | None = None, *, again: bool = False
+    run: ResolvedRun,
+    results: Path,
+    progress: Progress | None = None,
+    *,
+    again: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    stop: Stop | None = None,
+    saved: Callable[[], None] | None = None,
 ) -> Path:
-    """Do `run` and return its folder, which appears only when everything in it is complete.
+    """Do `run`, or what is left of it, and return its folder.
 
-    The policy that is scored is the one read back from the files, so that a result never depends
-    on anything that was not saved.
+    The folder appears only when everything in it is complete; until then `work_folder` holds all
+    there is. The policy that is scored is the one read back from the files, so that a result never
+    depends on anything that was not saved.
 
     Args:
         run: the run.
         results: folder of all results.
         progress: told how far the training is.
-        again: whether the run is done anew on purpose, so that a critic forgets what it had spent.
+        again: whether a finished run is done anew on purpose, so that a critic forgets what it had
+            spent. Where that was interrupted, it is gone on with.
+        checkpoint_seconds: least time between two checkpoints.
+        stop: asks the run to save a checkpoint and to end.
+        saved: called after each checkpoint.
 
     Raises:
-        PeerWattError: the algorithm overdrew its budget or returned no usable policy.
+        PeerWattError: the algorithm overdrew its budget or returned no usable policy, the disk
+            refuses, or another process is at the run.
+        RunStopped: `stop` was asked for, and the run is not finished.
     """
-    wall, cpu = time.perf_counter(), time.process_time()
-    folder = run_folder(results, run)
-    sink = GuardedSink(run.config.sink or "", run.sink)
+    folder, work = run_folder(results, run), work_folder(results, run)
+    with held(results, run, stop=stop), threadpool_limits(1):
+        earlier = read_attempt(work)
+        with _told(folder):
+            published = publish(run, results)
+        if published and (not again or earlier is None or earlier.again):
+            return folder
+        if not again and finished(run, results):
+            return folder
+        with _told(folder):
+            attempt = begin(run, results, again)
+        try:
+            _make(run, results, attempt, progress, checkpoint_seconds, stop, saved)
+        except Exception as error:
+            bad_input = isinstance(error, PeerWattError | MemoryError)
+            text = str(error) if isinstance(error, PeerWattError) else traceback.format_exc()
+            record_failure(work, text, bad_input)
+            raise
+        with _told(folder):
+            publish(run, results)
+    return folder
+
+
+def _make(
+    run: ResolvedRun,
+    results: Path,
+    attempt: Attempt,
+    progress: Progress | None,
+    checkpoint_seconds: float,
+    stop: Stop | None,
+    saved: Callable[[], None] | None,
+) -> None:
+    """Train, evaluate and write the record into the work folder of `run`."""
+    folder, work = run_folder(results, run), work_folder(results, run)
+    checkpoints = Checkpoints(work, fingerprint(run), seconds=checkpoint_seconds, saved=saved)
+    with _told(folder):
+        if checkpoints.kept is None:
+            forget(folder, work)
+        else:
+            checkpoints.cut()
+        (work / METRICS_FILE).touch()
+        (work / CLOCK_FILE).touch()
+    sink = QueuedSink(run.config.sink or "", run.sink)
     head = _head(run)
-    criticism = Criticism(run, folder, results, head, again)
-    with (
-        contextlib.closing(criticism),
-        written_at_once(folder) as draft,
-        _finishing(sink) as finish,
-    ):
-        sink.start({**head, "folder": str(folder)})
-        metrics_file = draft / METRICS_FILE
-        metrics_file.touch()
+    criticism = Criticism(
+        run,
+        work,
+        results,
+        head,
+        fresh=attempt.again and attempt.begun == 1,
+        going_on=checkpoints.kept is not None,
+    )
+    with contextlib.closing(criticism), _finishing(sink) as finish:
+        sink.start(
+            {
+                **head,
+                "environment": environment().model_dump(mode="json"),
+                "folder": str(folder),
+                "files": str(work),
+                "resumed": checkpoints.agent_steps,
+                "attempt": f"{attempt.id}-{attempt.begun}",
+            }
+        )
         with opened(run.critic, criticism.session) as critic:
             training = TrainingRun(
                 run.task,
@@ -85,29 +179,23 @@ def execute(
                 shaping=run.config.shaping,
                 mechanism=run.mechanism,
                 validations=run.config.validations,
-                metrics_file=metrics_file,
+                folder=work,
                 sink=sink,
                 progress=None if progress is None else _with_calls(progress, critic),
+                checkpoints=checkpoints if savable(critic) else None,
+                stop=stop,
             )
-            began = time.perf_counter()
             policy: Policy = run.algorithm.train(training)
-            training_wall = time.perf_counter() - began - training.evaluation_seconds
-        name = run.algorithm_record.name
-        doctor = f"`peerwatt plugins doctor {name}` tells more"
-        if not all(callable(getattr(policy, method, None)) for method in ("act", "save")):
-            raise PeerWattError(
-                f"algorithm {name!r}: train returns {shown(repr(policy), 60)}, expected a policy "
-                f"with act and save; {doctor}."
-            )
-        training.finish(policy)
+            training_wall = training.seconds - training.evaluation_seconds
+            training.finish(_usable(policy, run))
         if training.agent_steps > run.budget:
             raise PeerWattError(
-                f"algorithm {name!r} played {training.agent_steps:,} "
+                f"algorithm {run.algorithm_record.name!r} played {training.agent_steps:,} "
                 f"agent-steps, more than its budget of {run.budget:,}."
             )
-        policy.save(draft)
-        _check_files(draft, name, doctor)
-        loaded: Policy = run.algorithm_plugin.spec.load_policy().load(draft)
+        with _told(folder):
+            files = _save(policy, work, run)
+        loaded: Policy = run.algorithm_plugin.spec.load_policy().load(work)
         began = time.perf_counter()
         # A task read anew: whatever training did to its own copy, the test is the card's.
         task = load_task(run.config.task)
@@ -115,6 +203,8 @@ def execute(
         evaluation_wall = time.perf_counter() - began + training.evaluation_seconds
         steps = training.agent_steps
         usage, notes = criticism.usage(critic)
+        notes = checkpoints.notes + notes
+        spent = checkpoints.spent
         result = RunResult(
             task=run.task_record,
             mechanism=run.mechanism_record,
@@ -130,27 +220,82 @@ def execute(
             test=episode_record(test),
             curve=training.curve,
             timings=Timings(
-                wall=time.perf_counter() - wall,
-                cpu=time.process_time() - cpu,
+                wall=spent["wall"],
+                cpu=spent["cpu"],
                 training_wall=training_wall,
                 evaluation_wall=evaluation_wall,
                 agent_steps_per_second=steps / training_wall if steps else None,
+                interruptions=attempt.begun - 1,
             ),
             environment=environment(),
             files={
-                file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-                for file in sorted(draft.iterdir())
+                name: hashlib.sha256((work / name).read_bytes()).hexdigest()
+                for name in sorted([*files, METRICS_FILE])
             },
             command=command_of(run),
             critic_usage=usage,
             notes=notes,
-            created_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created_utc=now(),
         )
         finish(result)
         result = result.model_copy(update={"notes": notes + sink.notes})
-        (draft / RESULT_FILE).write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    criticism.publish(folder)
-    return folder
+        with _told(folder):
+            for name in (*result.files, CLOCK_FILE, TRANSCRIPT_FILE):
+                sync_file(work / name)
+            write_whole(work / RESULT_FILE, (result.model_dump_json(indent=1) + "\n").encode())
+
+
+def _usable(policy: Policy, run: ResolvedRun) -> Policy:
+    """Return what an algorithm returned if it can be played and saved."""
+    if not all(callable(getattr(policy, method, None)) for method in ("act", "save")):
+        name = run.algorithm_record.name
+        raise PeerWattError(
+            f"algorithm {name!r}: train returns {shown(repr(policy), 60)}, expected a policy with "
+            f"act and save; `peerwatt plugins doctor {name}` tells more."
+        )
+    return policy
+
+
+def _save(policy: Policy, work: Path, run: ResolvedRun) -> list[str]:
+    """Save `policy` in `work`; return the names of its files.
+
+    Raises:
+        PeerWattError: others could not safely read them: what it says must be JSON or tensors.
+    """
+    draft = work / ".policy"
+    if draft.exists():
+        shutil.rmtree(draft)
+    draft.mkdir()
+    policy.save(draft)
+    names = sorted(file.name for file in draft.iterdir())
+    others = [name for name in names if name != POLICY_FILE and not name.endswith(TENSORS)]
+    if others or not (draft / POLICY_FILE).is_file():
+        name = run.algorithm_record.name
+        wrote = ", ".join(map(shown, others)) or f"no {POLICY_FILE}"
+        shutil.rmtree(draft)
+        raise PeerWattError(
+            f"algorithm {name!r}: its policy wrote {wrote}, expected {POLICY_FILE} and, for large "
+            f"arrays, *{TENSORS}; `peerwatt plugins doctor {name}` tells more."
+        )
+    for left in work.iterdir():  # of a policy that was saved just before an interruption
+        if left.name == POLICY_FILE or left.name.endswith(TENSORS):
+            left.unlink()
+    for name in names:
+        os.replace(draft / name, work / name)
+    draft.rmdir()
+    return names
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise PeerWattError(
+            f"cannot write {folder}: {error.strerror or error}; see to the disk, or name another "
+            "folder with --results."
+        ) from error
 
 
 def _with_calls(progress: Progress, critic: Any) -> Callable[[int], None]:
@@ -179,7 +324,7 @@ def _head(run: ResolvedRun) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _finishing(sink: GuardedSink) -> Iterator[Callable[[RunResult], None]]:
+def _finishing(sink: QueuedSink) -> Iterator[Callable[[RunResult], None]]:
     """Tell `sink` the result by the function yielded, or that the run failed."""
     told = False
 
@@ -195,42 +340,35 @@ def _finishing(sink: GuardedSink) -> Iterator[Callable[[RunResult], None]]:
             sink.finish(None)
 
 
-def _check_files(draft: Path, name: str, doctor: str) -> None:
-    """Refuse a policy that others could not safely read: what it says must be JSON or tensors."""
-    others = sorted(
-        file.name
-        for file in draft.iterdir()
-        if file.name not in (METRICS_FILE, "policy.json") and file.suffix != ".safetensors"
-    )
-    if others or not (draft / "policy.json").is_file():
-        wrote = ", ".join(map(shown, others)) or "no policy.json"
-        raise PeerWattError(
-            f"algorithm {name!r}: its policy wrote {wrote}, expected policy.json and, for large "
-            f"arrays, *.safetensors; {doctor}."
-        )
-
-
 def finished(run: ResolvedRun, results: Path) -> bool:
     """Return whether `results` holds a valid result of just this run, with all its files.
+
+    A run that is being done anew with `--again` is not finished until that is.
 
     Raises:
         PeerWattError: it does, but was made by other code of the same version.
     """
-    folder = run_folder(results, run)
+    folder, work = run_folder(results, run), work_folder(results, run)
+    if (work / RESULT_FILE).exists():  # killed on the way to its place
+        with contextlib.suppress(BeingMade), held(results, run, seconds=0), _told(folder):
+            publish(run, results)
+    attempt = read_attempt(work)
+    if attempt is not None and attempt.again:
+        return False
     if not (folder / RESULT_FILE).exists():
         return False
     result = read_result(folder)
     complete = all((folder / name).is_file() for name in result.files)
     if not complete or result.config_hash != run.config_hash:
         return False
-    for now, then in (
+    for here, then in (
         (run.algorithm_record, result.algorithm),
         (run.critic_record, result.critic),
         (run.mechanism_record, result.mechanism),
     ):
-        if now.source != then.source and all("sha256:" in str(p.source) for p in (now, then)):
+        if here.source != then.source and all("sha256:" in str(p.source) for p in (here, then)):
             raise PeerWattError(
-                f"{folder} was made by other code of {now.distribution} {now.version} than is "
+                f"{folder} was made by other code of {here.distribution} {here.version} than is "
                 "installed: raise its version, or repeat the runs with --again."
             )
     return True

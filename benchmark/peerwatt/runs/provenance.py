@@ -6,15 +6,28 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import subprocess
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from peerwatt.plugins.specs import PROJECT
+from peerwatt.runs.checkpoint import CHECKPOINT_VERSION
 from peerwatt.runs.result import Environment
 
+if TYPE_CHECKING:
+    from peerwatt.runs.config import ResolvedRun
+
+CODE = ("peerwatt", "peerwatt_algorithms", "peerwatt_critics", "peerwatt_tasks")
+"""Packages of PeerWatt's own that take part in runs."""
+VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "NUMBA_CPU_FEATURES"),
+    *("NUMBA_CPU_NAME", "NUMBA_DISABLE_JIT", "OPENBLAS_CORETYPE"),
+)
+"""Environment variables that choose among kernels which round differently."""
 PACKAGES = ("peerwatt", "numba", "numpy", "pydantic", "safetensors", "scipy", "torch")
 
 
@@ -35,7 +48,35 @@ def environment() -> Environment:
         packages=packages,
         git_commit=commit,
         git_dirty=dirty,
+        code=own_code(),
     )
+
+
+@cache
+def own_code() -> str:
+    """Return the SHA-256 over the Python files of PeerWatt's own that take part in runs."""
+    digest = hashlib.sha256()
+    for package in CODE:
+        digest.update(f"{package}\0{_code_digest(package, '.py')}\0".encode())
+    return digest.hexdigest()
+
+
+def fingerprint(run: ResolvedRun) -> dict[str, Any]:
+    """Return all on which the bytes of `run` may depend: a checkpoint of another is of no use."""
+    here = environment()
+    plugins = (run.algorithm, run.critic, run.mechanism.mechanism)
+    modules = {type(plugin).__module__.partition(".")[0] for plugin in plugins} - {*CODE}
+    return {
+        "checkpoint format": CHECKPOINT_VERSION,
+        "configuration": run.config_hash,
+        "seed": run.config.seed,
+        "PeerWatt's code": here.code,
+        **{f"{name}'s code": _code_digest(name) for name in sorted(modules)},
+        "Python": here.python,
+        "processor": here.processor,
+        **here.packages,
+        **{name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
 
 
 @cache
@@ -66,9 +107,9 @@ def source_of(distribution: str, module: str) -> str | None:
     return url[:500] or None
 
 
-def _code_digest(package: str) -> str | None:
+def _code_digest(package: str, ending: str = "") -> str | None:
     """Return the SHA-256 over all files of a package but compiled ones, or over a module's file."""
-    try:
+    try:  # a plugin that is a single file is found among the modules that are loaded
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return None
@@ -79,7 +120,7 @@ def _code_digest(package: str) -> str | None:
     files = files or [(Path(package), Path(spec.origin or ""))]
     digest = hashlib.sha256()
     for name, file in sorted(files):
-        if file.is_file() and "__pycache__" not in name.parts:
+        if file.is_file() and "__pycache__" not in name.parts and file.name.endswith(ending):
             digest.update(f"{name.as_posix()}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -140,6 +140,9 @@ class Timings(Record):
     training_wall: Finite
     evaluation_wall: Finite
     agent_steps_per_second: Finite | None = Field(description="training only, wall clock")
+    interruptions: int = Field(
+        default=0, ge=0, description="how often the run was stopped or killed and gone on with"
+    )
 
 
 class Environment(Record):
@@ -151,6 +154,16 @@ class Environment(Record):
     packages: dict[Line, Line]
     git_commit: Line | None
     git_dirty: bool | None
+    code: Hash | None = Field(default=None, description="SHA-256 over PeerWatt's own code")
+
+
+_DECIDED = (
+    *("schema_version", "metrics_version", "task", "mechanism", "algorithm", "critic", "shaping"),
+    *("seed", "budget", "agent_steps", "validations", "config_hash", "households", "test", "curve"),
+)
+"""What task, configuration, seed and code decide, and nothing else does."""
+_FATES = ("slots", "undefined", "skipped", "scored", "student", "fallback", "abstained")
+"""Of the critic's account, what became of the slots: not what that cost."""
 
 
 class RunResult(Record):
@@ -185,3 +198,23 @@ class RunResult(Record):
         description="what went wrong beside the run: a failing sink, a critic that abstained",
     )
     created_utc: Time
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all that task, configuration, seed and code decide.
+
+        Two runs of the same have the same digest, however often they were interrupted and wherever
+        they ran on equal machines. Left out are times, the environment, where plugins were
+        installed from, what critics cost, and notes.
+        """
+        content = self.model_dump(mode="json", include={*_DECIDED, "files"})
+        for role in ("mechanism", "algorithm", "critic"):
+            del content[role]["source"]
+        content["files"] = {
+            name: digest
+            for name, digest in content["files"].items()
+            if name == "metrics.jsonl" or name.endswith((".json", ".safetensors"))
+        }
+        usage = self.critic_usage
+        content["critic_slots"] = usage and {name: getattr(usage, name) for name in _FATES}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -17,6 +17,8 @@ from peerwatt.runs.result import RunResult
 
 RESULT_FILE = "result.json"
 METRICS_FILE = "metrics.jsonl"
+CLOCK_FILE = "clock.jsonl"
+"""When the reports of `metrics.jsonl` were made; that file is the same each time a run is made."""
 MAX_RESULT_BYTES = 5_000_000
 """A larger result is refused unread; an honest one of a hundred households has about 100 kB."""
 
@@ -26,6 +28,12 @@ def run_folder(results: Path, run: ResolvedRun) -> Path:
     records = (run.algorithm_record, run.critic_record, run.mechanism_record)
     names = [*(record.name for record in records), run.config_hash[:8]]
     return results / run.task.name / "--".join(names) / f"seed-{run.config.seed:03d}"
+
+
+def work_folder(results: Path, run: ResolvedRun) -> Path:
+    """Return the hidden folder that is all there is of `run` as long as it is not finished."""
+    folder = run_folder(results, run)
+    return folder.with_name(f".{folder.name}.work")
 
 
 def check_writable(results: Path) -> None:
@@ -54,7 +62,7 @@ def written_at_once(folder: Path, option: str = "--results") -> Iterator[Path]:
     """
     with _told(folder, option):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _clear_up(folder)
+        clear_drafts(folder)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent))
     try:
         yield draft
@@ -85,7 +93,7 @@ def _told(folder: Path, option: str) -> Iterator[None]:
         ) from error
 
 
-def _clear_up(folder: Path) -> None:
+def clear_drafts(folder: Path) -> None:
     """Remove what killed processes left beside `folder`; restore what they had moved away."""
     for left in sorted(folder.parent.glob(f".{folder.name}-*")):
         owner = left.name.removeprefix(f".{folder.name}-").partition("-")[0]

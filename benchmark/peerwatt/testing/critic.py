@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from peerwatt.env import VectorMarket, evaluation_scenarios
 from peerwatt.env.records import slot_batch
-from peerwatt.errors import PeerWattError
+from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness import FairnessScores, SlotBatch, feasible
 from peerwatt.fairness.critic import joined
 from peerwatt.fairness.scores import HOUSEHOLD_FIELDS
-from peerwatt.fairness.session import CriticSession, CriticUsage, checked, opened
+from peerwatt.fairness.session import CriticSession, CriticUsage, checked, opened, savable
 from peerwatt.fairness.transcript import Transcript
 from peerwatt.testing import generators
 from peerwatt.testing.communities import SIZES, Size, community
@@ -36,6 +36,10 @@ MAX_SECONDS = 20.0
 MAX_SLOTS = 48
 MAX_ASKED = 2
 """Slots of a batch for a critic that asks a model."""
+CALLS = 70
+"""Calls of a run that is interrupted."""
+CUTS = (0, 1, 32, 33, CALLS - 1)
+"""Calls after which it is."""
 
 
 @cache
@@ -360,10 +364,10 @@ def _check_usage(examined: Subject) -> None:
         for _, slots in _batches(examined):
             critic.score(_copied(slots))
     usage = _usage(critic, "after close")
-    shown = sum(len(slots.feed_in) for _, slots in _batches(examined))
+    put = sum(len(slots.feed_in) for _, slots in _batches(examined))
     examined.require(
-        usage.slots == shown,
-        f"usage tells of {usage.slots} slots where {shown} were to be scored: count each slot that "
+        usage.slots == put,
+        f"usage tells of {usage.slots} slots where {put} were to be scored: count each slot that "
         "is handed to score.",
     )
     examined.require(
@@ -386,6 +390,68 @@ def _check_closing(examined: Subject) -> None:
             with during(f"close(finished={finished}), and close again: let it do nothing then"):
                 critic.close(finished)
                 critic.close(finished)
+
+
+def _run(size: Size) -> list[SlotBatch]:
+    """Return what a critic is shown in a run of `CALLS` calls."""
+    slots = _slots(size)
+    rows = np.arange(4)
+    return [slots.taken((4 * call + rows) % len(slots.feed_in)) for call in range(CALLS)]
+
+
+def _check_resumed(examined: Subject) -> None:
+    _only_opened(examined)
+    calls = _run(SIZES[-1])
+    with generators.seeded(1), _at_work(examined) as critic:
+        for name, other in (("state", "restore"), ("restore", "state")):
+            examined.require(
+                not hasattr(critic, name) or hasattr(critic, other),
+                f"it has {name} but no {other}: give it both, or neither.",
+            )
+        if not savable(critic):
+            raise NotApplicable("it cannot be saved: an interrupted run begins anew")
+        expected, states = [], {}
+        for number, slots in enumerate(calls):
+            if number in CUTS:
+                with during(f"state after {number} calls"):
+                    states[number] = _kept(examined, critic.state(), "state")
+            expected.append(_score(examined, critic, slots))
+        if not examined.spec.deterministic and critic.usage().calls:
+            raise NotApplicable("it asked a model, which may answer differently another time")
+    for cut, state in states.items():
+        with generators.seeded(2), _at_work(examined) as critic:
+            with during(f"restore of what it was after {cut} calls"):
+                critic.restore(state)
+            for number in range(cut, CALLS):
+                examined.require(
+                    np.array_equal(
+                        _score(examined, critic, calls[number]), expected[number], equal_nan=True
+                    ),
+                    f"interrupted after {cut} calls and restored, it scores call {number + 1} "
+                    "otherwise than without: put all that scores depend on into state, the "
+                    "generator (session.generator.bit_generator.state) included.",
+                )
+
+
+def _kept(examined: Subject, value: Any, place: str) -> Any:
+    """Return a copy of `value`, a part of a state that can be saved."""
+    if isinstance(value, Mapping):
+        examined.require(
+            all(isinstance(key, str) for key in value),
+            f"{shown(place, 100)} has a key that is no text: write str(key).",
+        )
+        return {key: _kept(examined, part, f"{place}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kept(examined, part, f"{place}[{n}]") for n, part in enumerate(value)]
+    array = isinstance(value, np.ndarray | np.generic)
+    examined.require(
+        not value.dtype.hasobject
+        if array
+        else value is None or isinstance(value, bool | int | float | str | bytes),
+        f"{shown(place, 100)} holds a {type(value).__name__}, which cannot be saved: keep to "
+        "dicts, lists, numbers, texts, bytes and numpy arrays.",
+    )
+    return value.copy() if array else value
 
 
 def _check_files(examined: Subject) -> None:
@@ -489,6 +555,12 @@ CHECKS = (
         "An opened critic can be closed after success and failure, and once more.",
         _check_closing,
         needs=("scores",),
+    ),
+    Check(
+        "resumed",
+        "An opened critic that can be saved goes on, restored, as if it had not been interrupted.",
+        _check_resumed,
+        needs=("scores", "usage", "repeatable"),
     ),
     Check(
         "files",

@@ -35,13 +35,16 @@ from peerwatt.errors import PeerWattError
 from peerwatt_algorithms.nn import (
     StackedMLP,
     ValueNormaliser,
+    adam_state,
     gae,
     mask_bias,
     ppo_gradient,
+    restore_adam,
     sample_heads,
 )
 
 if TYPE_CHECKING:
+    from peerwatt.community import Task
     from peerwatt.runs import TrainingRun
 
 Floats = NDArray[np.float32]
@@ -112,8 +115,23 @@ class IPPO:
         if not holds:
             raise PeerWattError(f"ippo: {name} {getattr(self, name)!r} must be {expected}.")
 
+    def check_budget(self, task: Task, budget: int) -> None:
+        """Refuse a budget that is too small to learn anything on `task`.
+
+        Raises:
+            PeerWattError: it does not last for one rollout.
+        """
+        rollout = self.num_envs * task.community.size * self.rollout_slots
+        if budget < rollout:
+            raise PeerWattError(
+                f"budget {budget:,} is less than one rollout of {rollout:,} agent-steps "
+                f"({self.num_envs} communities x {task.community.size} households x "
+                f"{self.rollout_slots} slots): raise the budget or lower num_envs or rollout_slots."
+            )
+
     def train(self, run: TrainingRun) -> IPPOPolicy:
         """Train on `run` until its budget of agent-steps is spent."""
+        self.check_budget(run.task, run.budget)
         torch.set_num_threads(1)
         env = run.envs(self.num_envs)
         generator = run.generator
@@ -142,16 +160,19 @@ class IPPO:
         truncated = np.zeros((steps, batch), np.bool_)
         advantage = np.zeros((steps, n, batch), np.float32)
 
-        here = _by_household(env.reset())
-        per_iteration = n * batch * steps
-        iterations = run.budget // per_iteration
-        if iterations < 1:
-            raise PeerWattError(
-                f"budget {run.budget:,} is less than one rollout of {per_iteration:,} agent-steps "
-                f"({batch} communities x {n} households x {steps} slots): raise the budget or "
-                "lower num_envs or rollout_slots."
-            )
-        for iteration in range(iterations):
+        # BEGIN, or go on where the run was interrupted
+        done = 0
+        if (kept := run.resume()) is None:
+            env.reset()
+        else:
+            done = kept["done"]
+            network.restore(kept["network"])
+            restore_adam(optimiser, kept["optimiser"])
+            normaliser.restore(kept["normaliser"])
+        here = _by_household(env.observation)
+
+        iterations = run.budget // (n * batch * steps)
+        for iteration in range(done, iterations):
             left = 1.0 - iteration / iterations if self.anneal else 1.0
             for parameters in optimiser.param_groups:
                 parameters["lr"] = self.learning_rate * left
@@ -225,6 +246,14 @@ class IPPO:
                 reward=float(reward.mean()),
                 learning_rate=self.learning_rate * left,
                 **dict(zip(names, means.tolist(), strict=True)),
+            )
+            run.checkpoint(
+                lambda done=iteration + 1: {  # type: ignore[misc]
+                    "done": done,
+                    "network": network.state(),
+                    "optimiser": adam_state(optimiser),
+                    "normaliser": normaliser.state(),
+                }
             )
         return policy
 

@@ -8,9 +8,9 @@ softmax of the heads than on the matrix products); a test holds it against autog
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,6 +59,15 @@ class StackedMLP:
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
 
+    def state(self) -> list[NDArray[np.float32]]:
+        """Return copies of the parameters."""
+        return [parameter.numpy().copy() for parameter in self.parameters]
+
+    def restore(self, state: Sequence[NDArray[np.float32]]) -> None:
+        """Take back what `state` returned, into the storage that gradients and Adam know."""
+        for parameter, then in zip(self.parameters, state, strict=True):
+            parameter.copy_(torch.from_numpy(then))
+
     def groups(self) -> Iterator[slice]:
         """Yield the households in slices that are worth passing together."""
         households = len(self.parameters[0])
@@ -98,6 +107,27 @@ class StackedMLP:
         scale = (norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)[:, None, None]
         for gradient in self.gradients:
             gradient.mul_(scale)
+
+
+def adam_state(optimiser: torch.optim.Adam) -> list[dict[str, Any]]:
+    """Return copies of step count and moments of each parameter; nothing before the first step."""
+    return [
+        {name: tensor.numpy().copy() for name, tensor in moments.items()}
+        for moments in optimiser.state.values()
+    ]
+
+
+def restore_adam(optimiser: torch.optim.Adam, state: Sequence[Mapping[str, Any]]) -> None:
+    """Take back what `adam_state` returned, as the first step would have made it."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    if not state:
+        return
+    for parameter, then in zip(parameters, state, strict=True):
+        optimiser.state[parameter] = {
+            "step": torch.tensor(float(then["step"]), dtype=torch.float32),
+            "exp_avg": torch.empty_like(parameter).copy_(torch.from_numpy(then["exp_avg"])),
+            "exp_avg_sq": torch.empty_like(parameter).copy_(torch.from_numpy(then["exp_avg_sq"])),
+        }
 
 
 def _orthogonal(generator: np.random.Generator, rows: int, columns: int) -> NDArray[np.float64]:
@@ -259,6 +289,16 @@ class ValueNormaliser:
         self._weight = 0.0
         self._mean = np.zeros((households, 1))
         self._square = np.zeros((households, 1))
+
+    def state(self) -> dict[str, Any]:
+        """Return copies of the running sums."""
+        return {"weight": self._weight, "mean": self._mean.copy(), "square": self._square.copy()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self._weight = state["weight"]
+        self._mean[...] = state["mean"]
+        self._square[...] = state["square"]
 
     def update(self, returns: Floats) -> None:
         """Take in the returns [N, S] of a rollout."""

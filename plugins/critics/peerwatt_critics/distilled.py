@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +23,21 @@ from peerwatt.fairness.session import (
     MOST_UNJUDGED,
     CriticSession,
     CriticUsage,
+    Forecast,
     HeldOut,
-    OpenCritic,
+    savable,
 )
 from peerwatt_critics.held_out import LEAST
 from peerwatt_critics.members import NAMES_CRITICS, begun, contents_of, made
 from peerwatt_critics.pace import Pace
-from peerwatt_critics.school import Progress, Question, School
+from peerwatt_critics.school import (
+    Progress,
+    Question,
+    School,
+    progress_of,
+    questions_of,
+    questions_state,
+)
 from peerwatt_critics.student import (
     DEFINED,
     FEATURES,
@@ -103,6 +113,10 @@ class DistilledCritic:
         """
         made("distilled", self.teacher).check()
 
+    def forecast(self, slots: int) -> Forecast:
+        """Return what the teacher will cost at most, asked about the largest share of `slots`."""
+        return made("distilled", self.teacher).forecast(math.ceil(self.ask_share * slots))
+
     def open(self, session: CriticSession) -> OpenDistilled:
         """Return the critic at work, its teacher opened.
 
@@ -116,9 +130,7 @@ class DistilledCritic:
 class OpenDistilled:
     """The student at work, and all that decides what the teacher is asked."""
 
-    def __init__(
-        self, options: DistilledCritic, teacher: OpenCritic, session: CriticSession
-    ) -> None:
+    def __init__(self, options: DistilledCritic, teacher: Any, session: CriticSession) -> None:
         self._options = options
         self._generator = session.generator
         (lessons,) = session.generator.spawn(1)
@@ -299,6 +311,64 @@ class OpenDistilled:
             unanswered=progress.unanswered,
             unjudged=unjudged,
         )
+
+    @property
+    def savable(self) -> bool:
+        """Whether the teacher can be saved."""
+        return savable(self._school.teacher)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that later scores depend on, once the teacher's thread has done its job.
+
+        What came of that is taken in at the next join and not before, after a restart as without.
+
+        Raises:
+            PeerWattError: the teacher cannot go on.
+        """
+        pending = None if self._job is None else self._job.result()
+        known = np.frombuffer(b"".join(sorted(self._known)), np.float32)
+        return {
+            "generator": self._generator.bit_generator.state,
+            "school": self._school.state(),
+            "pace": self._pace.state(),
+            "progress": self._progress.state(),
+            "pending": None if pending is None else pending.state(),
+            "calls": self._calls,
+            "kinds_seen": self._kinds_seen.copy(),
+            "not_ready": self._not_ready,
+            "known": known.reshape(-1, FEATURES),
+            "queue": questions_state(self._queue),
+            "doubts": [doubt for doubt, _ in self._doubtful],
+            "doubtful": questions_state([question for _, question in self._doubtful]),
+            "drawn": questions_state(self._drawn),
+            "under_way": self._under_way,
+            "window": self._window.copy(),
+            "credit": self._credit,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            PeerWattError: the teacher cannot.
+        """
+        self._generator.bit_generator.state = state["generator"]
+        self._school.restore(state["school"])
+        self._pace.restore(state["pace"])
+        usage = self._school.teacher.usage()
+        self._progress = progress_of(state["progress"], usage)
+        if self._progress.knowledge is not None:
+            self._student = Student(self._progress.knowledge)
+        if state["pending"] is not None:
+            self._job = Future()
+            self._job.set_result(progress_of(state["pending"], usage))
+        self._calls, self._not_ready = state["calls"], state["not_ready"]
+        self._kinds_seen[:], self._window[:] = state["kinds_seen"], state["window"]
+        self._known = {features.tobytes() for features in state["known"]}
+        self._queue = questions_of(state["queue"])
+        self._doubtful = list(zip(state["doubts"], questions_of(state["doubtful"]), strict=True))
+        self._drawn = questions_of(state["drawn"])
+        self._under_way, self._credit = state["under_way"], state["credit"]
 
     def close(self, finished: bool) -> None:
         """End the work; of a run that came to its end, slots held out last are asked about, too."""

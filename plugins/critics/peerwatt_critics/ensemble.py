@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.critic import FairnessScores, SlotBatch
-from peerwatt.fairness.session import CriticSession, CriticUsage, OpenCritic
+from peerwatt.fairness.session import CriticSession, CriticUsage, Forecast, savable
 from peerwatt_critics.members import (
     NAMES_CRITICS,
     OpenPlain,
@@ -60,6 +62,11 @@ class EnsembleCritic:
         for text in self.members:
             made("ensemble", text).check()
 
+    def forecast(self, slots: int) -> Forecast:
+        """Return what all members will cost at most; all repeats of one share what it may spend."""
+        members = (made("ensemble", text) for text in self.members)
+        return sum((member.forecast(slots * self.repeats) for member in members), Forecast())
+
     def open(self, session: CriticSession) -> OpenEnsemble:
         """Return the ensemble at work, all its members opened.
 
@@ -74,7 +81,7 @@ class OpenEnsemble:
 
     def __init__(self, options: EnsembleCritic, session: CriticSession) -> None:
         critics = [made("ensemble", text) for text in options.members]
-        self._members: list[OpenCritic] = []
+        self._members: list[Any] = []
         self._slots = self._feasible = self._scored = 0
         for number, critic in enumerate(c for c in critics for _ in range(options.repeats)):
             # A repeat of its own for each, so that no answer from a cache counts twice.
@@ -126,6 +133,27 @@ class OpenEnsemble:
             scored=self._scored,
             abstained={NO_VOTE: failed} if failed else {},
         )
+
+    @property
+    def savable(self) -> bool:
+        """Whether all members can be saved."""
+        return all(map(savable, self._members))
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts and the members' states."""
+        return {
+            "slots": self._slots,
+            "feasible": self._feasible,
+            "scored": self._scored,
+            "members": [member.state() for member in self._members],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._slots, self._feasible = state["slots"], state["feasible"]
+        self._scored = state["scored"]
+        for member, its in zip(self._members, state["members"], strict=True):
+            member.restore(its)
 
     def close(self, finished: bool) -> None:
         """Close the members."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -65,6 +66,19 @@ class HeldOutErrors:
             self._places.append(place)
             self._sums.append(float(errors.sum()))
             self._counts.append(len(errors))
+
+    def state(self) -> dict[str, Any]:
+        """Return the errors."""
+        return {
+            "places": np.array(self._places, np.int64),
+            "sums": np.array(self._sums, np.float64),
+            "counts": np.array(self._counts, np.int64),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._places, self._sums = state["places"].tolist(), state["sums"].tolist()
+        self._counts = state["counts"].tolist()
 
     def estimate(
         self, start: int = 0, stop: int | None = None, resamples: int = RESAMPLES

@@ -119,6 +119,16 @@ class LlmCritic(CallOptions):
             raise PeerWattError(MISSING)
         tried(self, self._transport)
 
+    def known_prices(self) -> Prices | None:
+        """Return the prices that are stated, or else those of litellm's list, if it is there."""
+        stated = self.prices()
+        if stated is not None or self.api_base:
+            return stated
+        try:
+            return _listed(fenced_litellm(), self.model)
+        except PeerWattError:
+            return None
+
     def _transport(self, redact: Redact) -> LitellmTransport:
         return LitellmTransport(self, redact)
 
@@ -153,7 +163,6 @@ class LitellmTransport:
             )
         self._options = options
         self._provider = name
-        self._model = model
         self._base = base
         self._known = not options.api_base
         key = usable_key(options, provider.key if self._known else "")
@@ -183,12 +192,7 @@ class LitellmTransport:
         """Return the prices of litellm's list; None if it has none for this model and address."""
         if not self._known:
             return None  # whoever serves the model under another address asks other prices
-        for name in (self._options.model, self._model):
-            listed = self._litellm.model_cost.get(name, {})
-            costs = (listed.get("input_cost_per_token"), listed.get("output_cost_per_token"))
-            if listed.get("litellm_provider") == self._provider and all(costs):
-                return Prices(*map(float, costs))
-        return None
+        return _listed(self._litellm, self._options.model)
 
     async def complete(self, request: Request) -> Reply:
         """Send `request` once.
@@ -297,6 +301,16 @@ def fenced_litellm() -> Any:
     for logger in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(logger).setLevel(logging.CRITICAL + 1)
     return litellm
+
+
+def _listed(litellm: Any, model: str) -> Prices | None:
+    """Return the prices that litellm lists for "provider/model", if it does."""
+    provider, _, name = model.partition("/")
+    for listed in (litellm.model_cost.get(model, {}), litellm.model_cost.get(name, {})):
+        costs = (listed.get("input_cost_per_token"), listed.get("output_cost_per_token"))
+        if listed.get("litellm_provider") == provider and all(costs):
+            return Prices(*map(float, costs))
+    return None
 
 
 def _client(errand: Errand, api_base: str, key: str) -> Any:

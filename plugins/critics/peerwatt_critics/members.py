@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.critic import FairnessScores, Floats, SlotBatch
 from peerwatt.fairness.scores import feasible
-from peerwatt.fairness.session import CriticSession, CriticUsage, OpenCritic
+from peerwatt.fairness.session import CriticSession, CriticUsage, Forecast
 from peerwatt.plugins.texts import from_text
 
 FBS = FairnessScores._fields.index("fbs")
@@ -65,6 +65,15 @@ class OpenPlain:
             scored=self._scored,
         )
 
+    def state(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"slots": self._slots, "undefined": self._undefined, "scored": self._scored}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._slots, self._undefined = state["slots"], state["undefined"]
+        self._scored = state["scored"]
+
     def close(self, finished: bool) -> None:
         """Do nothing."""
 
@@ -97,6 +106,14 @@ class Member:
             return {}
         with placed(self.owner, self.text):
             told: dict[str, str] = self.critic.contents()
+        return told
+
+    def forecast(self, slots: int) -> Forecast:
+        """Return what the critic will cost at most for so many slots; nothing if it tells none."""
+        if not hasattr(self.critic, "forecast"):
+            return Forecast()
+        with placed(self.owner, self.text):
+            told: Forecast = self.critic.forecast(slots)
         return told
 
 
@@ -145,14 +162,13 @@ def made(owner: str, text: str) -> Member:
     return Member(owner, text, critic)
 
 
-def begun(critic: Any, session: CriticSession) -> OpenCritic:
+def begun(critic: Any, session: CriticSession) -> Any:
     """Return `critic`, a member or any other, at work; one without `open` counts its slots."""
     if isinstance(critic, Member):
         with placed(critic.owner, critic.text):
             return begun(critic.critic, session)
     start = getattr(critic, "open", None)
-    work: OpenCritic = OpenPlain(critic.score) if start is None else start(session)
-    return work
+    return OpenPlain(critic.score) if start is None else start(session)
 
 
 def contents_of(members: Sequence[Member]) -> str | None:

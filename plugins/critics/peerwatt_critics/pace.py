@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 EARLY = 1 / 3
 """Part of what a whole run may ask that may be asked as soon as it begins."""
 
@@ -27,6 +29,15 @@ class Pace:
         """Count slots that were shown."""
         self._slots += slots
         self._feasible += feasible
+
+    def state(self) -> dict[str, int]:
+        """Return the counts."""
+        return {"slots": self._slots, "feasible": self._feasible, "asked": self.asked}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Go on from `state`."""
+        self._slots, self._feasible = state["slots"], state["feasible"]
+        self.asked = state["asked"]
 
     def room(self) -> int:
         """Return how many slots more may be asked about now.

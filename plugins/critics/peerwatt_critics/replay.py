@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.critic import FairnessScores, SlotBatch
-from peerwatt.fairness.session import CriticSession, CriticUsage, OpenCritic
+from peerwatt.fairness.session import CriticSession, CriticUsage, savable
 from peerwatt.fairness.transcript import TRANSCRIPT_FILE, Recording
 from peerwatt.plugins.loader import build, find
 from peerwatt_critics.members import begun
@@ -122,8 +124,8 @@ class OpenReplay:
 
     def __init__(self, critic: object, recording: Recording, session: CriticSession) -> None:
         self._recording = recording
-        self._work: OpenCritic = begun(
-            critic, dataclasses.replace(session, recording=recording, store=None)
+        self._work = begun(
+            critic, dataclasses.replace(session, recording=recording, tail=None, store=None)
         )
 
     def score(self, slots: SlotBatch) -> FairnessScores:
@@ -132,11 +134,27 @@ class OpenReplay:
         Raises:
             PeerWattError: the run asks something that the recorded one did not.
         """
-        return self._work.score(slots)
+        scores: FairnessScores = self._work.score(slots)
+        return scores
 
     def usage(self) -> CriticUsage:
         """Return what the recorded critic did this time; it paid for nothing."""
-        return self._work.usage()
+        usage: CriticUsage = self._work.usage()
+        return usage
+
+    @property
+    def savable(self) -> bool:
+        """Whether the recorded critic can be saved."""
+        return savable(self._work)
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the state of the recorded critic."""
+        state: Mapping[str, Any] = self._work.state()
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._work.restore(state)
 
     def close(self, finished: bool) -> None:
         """End the work.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from peerwatt.fairness.critic import Floats, SlotBatch, joined
-from peerwatt.fairness.session import CriticUsage, OpenCritic
+from peerwatt.fairness.session import CriticUsage
 from peerwatt_critics.held_out import FEW_RESAMPLES, LEAST, WINDOW, HeldOutErrors
 from peerwatt_critics.members import FBS
 from peerwatt_critics.student import (
@@ -49,12 +50,65 @@ class Progress(NamedTuple):
     too_far_off: bool  # it may be too large, or nobody can tell yet
     usage: CriticUsage  # of the teacher
 
+    def state(self) -> dict[str, Any]:
+        """Return all but the teacher's usage."""
+        state = self._asdict()
+        del state["usage"]
+        if self.knowledge is not None:
+            state["knowledge"] = self.knowledge._asdict()
+        return state
+
+
+def progress_of(state: Mapping[str, Any], usage: CriticUsage) -> Progress:
+    """Return what `Progress.state` told, with the teacher's `usage` as it is now."""
+    knowledge = state["knowledge"]
+    return Progress(
+        **{
+            **state,
+            "knowledge": None if knowledge is None else Knowledge(**knowledge),
+            "usage": usage,
+        }
+    )
+
+
+def questions_state(questions: Sequence[Question]) -> dict[str, Any] | None:
+    """Return `questions` as arrays, or None if there are none."""
+    if not questions:
+        return None
+    nothing = np.full(SCORES, np.nan)
+    delivered = [question.delivered for question in questions]
+    return {
+        "slots": joined(question.slot for question in questions)._asdict(),
+        "features": np.array([question.features for question in questions]),
+        "kinds": [question.kind for question in questions],
+        "places": [question.place for question in questions],
+        "held_out": [scores is not None for scores in delivered],
+        "delivered": np.array([nothing if scores is None else scores for scores in delivered]),
+    }
+
+
+def questions_of(state: Mapping[str, Any] | None) -> list[Question]:
+    """Return what `questions_state` told."""
+    if state is None:
+        return []
+    slots = SlotBatch(**state["slots"])
+    return [
+        Question(
+            slots.taken([m]),
+            state["features"][m],
+            state["kinds"][m],
+            state["places"][m],
+            state["delivered"][m] if held_out else None,
+        )
+        for m, held_out in enumerate(state["held_out"])
+    ]
+
 
 class School:
     """Teacher, labels and learner: what the teacher's thread works with."""
 
     def __init__(
-        self, teacher: OpenCritic, ready: int, bound: float, generator: np.random.Generator
+        self, teacher: Any, ready: int, bound: float, generator: np.random.Generator
     ) -> None:
         self.teacher = teacher
         self.errors = HeldOutErrors(int(generator.integers(2**63)))
@@ -91,6 +145,28 @@ class School:
             self._too_far_off,
             self.teacher.usage(),
         )
+
+    def state(self) -> dict[str, Any]:
+        """Return what was learned and from what; nothing may be at work."""
+        return {
+            "teacher": self.teacher.state(),
+            "errors": self.errors.state(),
+            "learner": self._learner.state(),
+            "features": self._features,
+            "labels": self._labels,
+            "unanswered": self._unanswered,
+            "begun": self._begun,
+            "too_far_off": self._too_far_off,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.teacher.restore(state["teacher"])
+        self.errors.restore(state["errors"])
+        self._learner.restore(state["learner"])
+        self._features, self._labels = state["features"], state["labels"]
+        self._unanswered, self._begun = state["unanswered"], state["begun"]
+        self._too_far_off = state["too_far_off"]
 
     def _ask(self, questions: list[Question]) -> None:
         slots = joined(question.slot for question in questions)

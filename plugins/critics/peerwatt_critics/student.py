@@ -7,6 +7,7 @@ alone, in one fixed order: the same bits whatever else runs on a machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -237,6 +238,21 @@ class Learner:
         _moments_of(features, centre, precision)
         taught = (~np.isnan(labels)).sum(axis=0) >= least
         return Knowledge(self._weights.copy(), centre, precision, taught)
+
+    def state(self) -> dict[str, Any]:
+        """Return weights, moments of the gradient and the generator's state."""
+        return {
+            "weights": self._weights.copy(),
+            "moments": self._moments.copy(),
+            "powers": self._powers.copy(),
+            "generator": self._generator.bit_generator.state,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._weights[:], self._moments[:] = state["weights"], state["moments"]
+        self._powers[:] = state["powers"]
+        self._generator.bit_generator.state = state["generator"]
 
 
 @jit

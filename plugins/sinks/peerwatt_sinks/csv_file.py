@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class CsvSink:
-    """Writes one CSV file per run, named after the run, when the run ends.
+    """Writes one CSV file per run, named after the run, when the run ends or fails.
 
     The columns are all names that were ever logged, in the order in which they first appeared.
     """

@@ -16,4 +16,16 @@ def peerwatt_sinks() -> Iterable[SinkSpec]:
             factory="peerwatt_sinks.csv_file:CsvSink",
             summary="Writes the rows of each run to a CSV file, for spreadsheets and pandas.",
         ),
+        SinkSpec(
+            name="tensorboard",
+            factory="peerwatt_sinks.tensorboard_events:TensorBoardSink",
+            summary="Writes event files for TensorBoard.",
+            requires="peerwatt[tensorboard]",
+        ),
+        SinkSpec(
+            name="wandb",
+            factory="peerwatt_sinks.wandb_run:WandbSink",
+            summary="Tracks each run in Weights & Biases; offline unless you are logged in.",
+            requires="peerwatt[wandb]",
+        ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from peerwatt.runs.config import RunConfig
 
@@ -48,9 +48,12 @@ class Failure:
 
     text: str
     bad_input: bool
+    lost: bool = False
+    """The run failed for its worker died, again and again; nothing of it wrote that down."""
 
 
-class Began(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Began:
     """A worker has begun a run, perhaps from a checkpoint."""
 
     index: int
@@ -58,7 +61,8 @@ class Began(NamedTuple):
     """Which worker, for people: a process number or a node's address."""
 
 
-class Played(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Played:
     """A run has come so far."""
 
     index: int
@@ -67,14 +71,16 @@ class Played(NamedTuple):
     """Calls that its critic made."""
 
 
-class Lost(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lost:
     """The worker of a run died; the run is tried again."""
 
     index: int
     why: str
 
 
-class Ended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ended:
     """A run is over; without a failure its folder is complete."""
 
     index: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from peerwatt_critics.calls.exchange import Prices, Reply, Request
@@ -38,6 +39,17 @@ class Usage(NamedTuple):
         return Cost(
             1, tokens, self.nanodollars or 0, self.prompt_tokens, int(unknown), int(self.assumed)
         )
+
+
+def told(exchange: Mapping[str, Any]) -> Usage:
+    """Return what an exchange cost that a transcript tells of."""
+    dollars = exchange["dollars"]
+    return Usage(
+        exchange["prompt_tokens"],
+        exchange["completion_tokens"],
+        None if dollars is None else round(dollars * NANO),
+        exchange["assumed"],
+    )
 
 
 def bound(request: Request, prices: Prices | None) -> Usage:

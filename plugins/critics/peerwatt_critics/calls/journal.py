@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.session import CriticSession
-from peerwatt_critics.calls.cache import Scores, digest
+from peerwatt_critics.calls.cache import digest
 from peerwatt_critics.calls.costs import Usage
 from peerwatt_critics.calls.exchange import Reply, Request
+from peerwatt_critics.calls.outcome import Outcome
 from peerwatt_critics.calls.redact import Redact
 
 
@@ -27,6 +28,8 @@ class Journal:
         self._repeat = session.repeat
         self._redact = redact
         self._first: tuple[Mapping[str, str], ...] | None = None
+        if session.tail is not None and (before := session.tail.exchanges[session.path]):
+            self._first = tuple(before[0]["messages"])
 
     def exchange(
         self,
@@ -59,42 +62,57 @@ class Journal:
         dollars = None if usage.nanodollars is None else usage.nanodollars / 1e9
         self._write(
             "exchange",
-            request=key,
-            same=same,
-            messages=[
-                {name: self._redact(text) for name, text in message.items()}
-                for message in request.messages[same:]
-            ],
-            attempt=attempt,
-            repair=repair,
-            reply=None if reply is None else reply.text,
-            finish=None if reply is None else reply.finish,
-            model=None if reply is None else reply.model,
-            problem=problem or None,
-            detail=detail or None,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            dollars=dollars,
-            seconds=round(seconds, 6),
+            dict(
+                request=key,
+                same=same,
+                messages=[
+                    {name: self._redact(text) for name, text in message.items()}
+                    for message in request.messages[same:]
+                ],
+                attempt=attempt,
+                repair=repair,
+                reply=None if reply is None else reply.text,
+                finish=None if reply is None else reply.finish,
+                model=None if reply is None else reply.model,
+                problem=problem or None,
+                detail=detail or None,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                dollars=dollars,
+                assumed=usage.assumed,
+                seconds=round(seconds, 6),
+            ),
         )
 
-    def answer(
-        self, canonical: str, scores: Scores | None, reason: str, source: str | None
+    def answers(
+        self,
+        outcomes: Sequence[tuple[str, Outcome, str | None]],
+        after: Mapping[str, Any] | None,
     ) -> None:
-        """Write what became of a question, and whether "call" or "cache" had the answer."""
-        self._write(
-            "answer",
-            question=question(canonical, self._repeat),
-            scores=scores,
-            reason=reason or None,
-            source=source,
-        )
+        """Write what became of questions that were put together.
 
-    def _write(self, kind: str, **content: Any) -> None:
+        Args:
+            outcomes: canonical text, outcome, and whether "call" or "cache" had the answer.
+            after: if anybody was asked, what later questions depend on; the last line tells it.
+        """
+        lines: list[dict[str, Any]] = [
+            {
+                "question": question(text, self._repeat),
+                "scores": outcome.scores,
+                "reason": outcome.reason or None,
+                "source": source,
+            }
+            for text, outcome, source in outcomes
+        ]
+        if after is not None:
+            lines[-1]["after"] = after
+        self._write("answer", *lines)
+
+    def _write(self, kind: str, *contents: Mapping[str, Any]) -> None:
         if self._transcript is None:
             return
         try:
-            self._transcript.write(kind, self._path, content)
+            self._transcript.write(kind, self._path, *contents)
         except OSError as error:
             raise PeerWattError(
                 f"transcript {self._transcript.file}: cannot be written ({error.strerror}); make "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,28 @@ class AskedCritic:
         counts: dict[str, Any] = dict(self._counts)
         part = self._path.usage_part()
         return dataclasses.replace(part, **counts, abstained=dict(self._abstained))
+
+    def state(self) -> dict[str, Any]:
+        """Return all that later scores depend on, but for what the transcript tells."""
+        return {
+            "seen": self._seen,
+            "counts": dict(self._counts),
+            "abstained": dict(self._abstained),
+            "generator": self._generator.bit_generator.state,
+            "path": self._path.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            PeerWattError: the transcript does not reach as far.
+        """
+        self._seen = state["seen"]
+        self._counts = Counter(state["counts"])
+        self._abstained = Counter(state["abstained"])
+        self._generator.bit_generator.state = state["generator"]
+        self._path.restore(state["path"])
 
     def close(self, finished: bool) -> None:
         """End all connections; what is under way is given up."""

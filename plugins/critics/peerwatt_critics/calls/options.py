@@ -12,6 +12,8 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from peerwatt.errors import PeerWattError, shown
+from peerwatt.fairness.session import Forecast
+from peerwatt_critics.calls import forecast
 from peerwatt_critics.calls.exchange import Prices
 from peerwatt_critics.calls.redact import SHORTEST
 from peerwatt_critics.prompting import load_prompt
@@ -163,6 +165,26 @@ class CallOptions:
         if self.price_in is None or self.price_out is None:
             return None
         return Prices(self.price_in / 1e6, self.price_out / 1e6)
+
+    def known_prices(self) -> Prices | None:
+        """Return the prices that will hold, in dollars per token, as far as they are known."""
+        return self.prices()
+
+    def forecast(self, slots: int) -> Forecast:
+        """Return what answers on so many slots cost at most, if none is in the cache.
+
+        Caps hold for all runs of an entry, so `slots` are best those of all of them.
+        """
+        return forecast.forecast(
+            load_prompt(self.prompt),
+            forecast.questions(slots, self.every, self.share),
+            rationale=self.rationale,
+            reply_tokens=self.reply_tokens,
+            prices=self.known_prices(),
+            max_calls=self.max_calls,
+            max_tokens=self.max_tokens,
+            max_dollars=self.max_dollars,
+        )
 
     def cache_file(self, store: Path | None) -> Path | None:
         """Return where answers are kept, given the folder that runs share; None keeps none."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.session import CriticSession, CriticUsage
+from peerwatt_critics.calls import costs
 from peerwatt_critics.calls.background import Background
 from peerwatt_critics.calls.cache import AnswerCache, digest
 from peerwatt_critics.calls.costs import NANO
 from peerwatt_critics.calls.database import Database
 from peerwatt_critics.calls.exchange import Reply, Request, Transport, TransportError
-from peerwatt_critics.calls.journal import Journal
-from peerwatt_critics.calls.ledger import Ledger, Limits
+from peerwatt_critics.calls.journal import Journal, question
+from peerwatt_critics.calls.ledger import Cost, Ledger, Limits
 from peerwatt_critics.calls.options import CallOptions
 from peerwatt_critics.calls.outcome import Outcome
+from peerwatt_critics.calls.recorded import recorded
 from peerwatt_critics.calls.redact import Redact
 from peerwatt_critics.calls.sender import Capped, Sender
 from peerwatt_critics.calls.tally import Tally
@@ -56,6 +59,8 @@ class CallPath:
         self._semaphore = asyncio.Semaphore(options.concurrency)
         self._failures = 0  # questions in a row
         self._fresh: set[str] = set()  # of the questions at hand, those that the model was asked
+        self._session = session
+        self._questions = 0  # distinct ones, over all calls of `ask`
         self._tally = Tally()
         self._journal = Journal(session, redact)
         self._identity = {
@@ -93,12 +98,17 @@ class CallPath:
                 run=f"{session.run} {session.path}" if session.account else session.run,
                 fresh=session.fresh,
             )
+            if self._databases[-1].file is None:  # the account died with the process
+                self._take_up_account()
             self._waited = self._ledger.waited()
             if session.cumulative:
                 before = self._ledger.own()
                 self._tally.calls += before.calls
                 self._tally.count(before)
                 self._tally.seconds += self._waited
+            if session.tail is not None:
+                for exchange in session.tail.exchanges[session.path]:
+                    self._tally.count_again(exchange)
             self._sender = Sender(
                 options,
                 transport,
@@ -112,35 +122,104 @@ class CallPath:
             self._close_databases()
             raise
 
+    def _take_up_account(self) -> None:
+        """Enter what a run that goes on had spent, as its transcript tells."""
+        tail, path = self._session.tail, self._session.path
+        if tail is None:
+            return
+        for exchange in tail.exchanges[path]:
+            self._ledger.settle(Cost(), costs.told(exchange).cost)
+        waited = [line["after"]["waited"] for line in tail.upcoming(path) if "after" in line]
+        self._ledger.add_waiting(waited[-1] if waited else 0.0)
+
     def ask(self, canonical: Sequence[str]) -> list[Outcome]:
         """Return what becomes of each question; equal ones are put once.
 
         Raises:
-            PeerWattError: no request of the run can succeed, a limit is to end the run, or cache
-                or transcript cannot be written.
+            PeerWattError: no request of the run can succeed, a limit is to end the run, cache or
+                transcript cannot be written, or the run goes on otherwise than its transcript.
         """
         distinct = list(dict.fromkeys(canonical))
+        self._fresh.clear()
+        outcomes = self._again(distinct)
+        if len(outcomes) < len(distinct):
+            outcomes |= self._anew(distinct[len(outcomes) :])
+        self._questions += len(distinct)
+        answered = sum(outcomes[text].scores is not None for text in canonical)
+        paid = sum(outcomes[text].scores is not None for text in self._fresh)
+        self._tally.cache_hits += answered - paid
+        return [outcomes[text] for text in canonical]
+
+    def _again(self, distinct: Sequence[str]) -> dict[str, Outcome]:
+        """Return the outcomes of the first questions that an interrupted run had got already."""
+        outcomes: dict[str, Outcome] = {}
+        session = self._session
+        for text in distinct:
+            if session.tail is None or session.tail.ended(session.path):
+                break
+            name = question(text, session.repeat)
+            outcomes[text], line = recorded(session.tail, session.path, name)
+            if line.get("source") == "call":
+                self._fresh.add(text)
+            if (after := line.get("after")) is not None:
+                self._failures, self._sender.stopped = after["failures"], after["stopped"]
+        return outcomes
+
+    def _anew(self, distinct: Sequence[str]) -> dict[str, Outcome]:
+        """Return the outcomes of questions that cache or model must answer; write them down."""
         outcomes = self._known(distinct)
         missing = [text for text in distinct if text not in outcomes]
-        self._fresh.clear()
+        after = None
         if missing and self._sender.stopped is None:
             if self._background is None:
                 self._background = Background()
             outcomes |= self._background.run(self._answer(missing))
+            after = {
+                "failures": self._failures,
+                "stopped": self._sender.stopped,
+                "waited": round(self._waited, 6),
+            }
         left_out = [text for text in missing if outcomes.setdefault(text, CAPPED) == CAPPED]
         if left_out and self._options.on_cap == "stop":
             raise PeerWattError(
                 f"critic: {self._sender.stopped}; all answers so far are kept: raise the limit and "
                 "start the run again, or go on without answers by --critic.on-cap fallback."
             )
-        for text in distinct:
-            outcome = outcomes[text]
-            source = None if outcome == CAPPED else "call" if text in self._fresh else "cache"
-            self._journal.answer(text, outcome.scores, outcome.reason, source)
-        answered = sum(outcomes[text].scores is not None for text in canonical)
-        paid = sum(outcomes[text].scores is not None for text in self._fresh)
-        self._tally.cache_hits += answered - paid
-        return [outcomes[text] for text in canonical]
+        sources = {text: "call" if text in self._fresh else "cache" for text in distinct}
+        self._journal.answers(
+            [
+                (text, outcomes[text], None if outcomes[text] == CAPPED else sources[text])
+                for text in distinct
+            ],
+            after,
+        )
+        return outcomes
+
+    def state(self) -> dict[str, Any]:
+        """Return what later answers and counts depend on, but for what transcript and account tell.
+
+        What the model was asked and what that cost is never taken back, so that is not part of it.
+        """
+        return {
+            "questions": self._questions,
+            "failures": self._failures,
+            "stopped": self._sender.stopped,
+            "cache_hits": self._tally.cache_hits,
+            "dropped": list(self._transport.dropped),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`: what was answered since then is given again from the transcript.
+
+        Raises:
+            PeerWattError: the transcript does not reach as far.
+        """
+        self._questions, self._failures = state["questions"], state["failures"]
+        self._sender.stopped = state["stopped"]
+        self._tally.cache_hits = state["cache_hits"]
+        self._transport.dropped = tuple(state["dropped"])
+        if self._session.tail is not None:
+            self._session.tail.skip(self._session.path, self._questions)
 
     def usage_part(self) -> CriticUsage:
         """Return the counts of calls so far; those of slots are left at 0."""

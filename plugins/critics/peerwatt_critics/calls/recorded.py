@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peerwatt.errors import PeerWattError, shown
@@ -13,6 +13,24 @@ from peerwatt_critics.calls.journal import question
 from peerwatt_critics.calls.outcome import Outcome
 
 
+def recorded(recording: Recording, path: str, question: str) -> tuple[Outcome, Mapping[str, Any]]:
+    """Return the next outcome that the critic at `path` got, and the line that tells it.
+
+    Raises:
+        PeerWattError: the recording is of other questions, or damaged.
+    """
+    record = recording.answer(path, question)
+    scores, reason = record.get("scores"), record.get("reason") or ""
+    if scores is None:
+        return Outcome(None, shown(str(reason), 100)), record
+    if (given := scores_of(scores)) is not None:
+        return Outcome(given), record
+    raise PeerWattError(
+        f"transcript {recording.file}: holds the scores '{shown(str(scores), 60)}', "
+        "which are not four numbers from 0 to 1; name an unchanged transcript."
+    )
+
+
 class RecordedPath:
     """Takes the place of `CallPath` where answers come from a recording."""
 
@@ -20,7 +38,7 @@ class RecordedPath:
         self._recording = recording
         self._path = path
         self._repeat = repeat
-        self._given = 0
+        self._questions = self._given = 0
 
     def ask(self, canonical: Sequence[str]) -> list[Outcome]:
         """Return the recorded outcome of each question.
@@ -29,22 +47,25 @@ class RecordedPath:
             PeerWattError: the recording is of other questions, or damaged.
         """
         outcomes = {
-            text: self._outcome(self._recording.answer(self._path, question(text, self._repeat)))
+            text: recorded(self._recording, self._path, question(text, self._repeat))[0]
             for text in dict.fromkeys(canonical)
         }
+        self._questions += len(outcomes)
         self._given += sum(outcomes[text].scores is not None for text in canonical)
         return [outcomes[text] for text in canonical]
 
-    def _outcome(self, record: dict[str, Any]) -> Outcome:
-        scores, reason = record.get("scores"), record.get("reason") or ""
-        if scores is None:
-            return Outcome(None, shown(str(reason), 100))
-        if (given := scores_of(scores)) is not None:
-            return Outcome(given)
-        raise PeerWattError(
-            f"transcript {self._recording.file}: holds the scores '{shown(str(scores), 60)}', "
-            "which are not four numbers from 0 to 1; name an unchanged transcript."
-        )
+    def state(self) -> dict[str, Any]:
+        """Return how far the recording was given."""
+        return {"questions": self._questions, "given": self._given}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            PeerWattError: the recording has no such place.
+        """
+        self._questions, self._given = state["questions"], state["given"]
+        self._recording.skip(self._path, self._questions)
 
     def usage_part(self) -> CriticUsage:
         """Return what was given again; nothing was paid."""

@@ -67,7 +67,9 @@ class Sender:
         self._under_way = 0
         self._ended = asyncio.Event()
         self._not_before = 0.0
+        # Of this process alone: who starts a run again is told at once of a server that is gone.
         self._reached = False  # whether the server ever let us in
+        self._replied = False
         self._prices: Prices | None = options.prices()
         self._priced = self._prices is not None
         if options.max_dollars is not None and self._known_prices() is None:
@@ -112,7 +114,7 @@ class Sender:
                 self._settle(most, usage)
                 seconds = self._now() - start
                 self._tally.count_reply(reply.model, seconds)
-                self._reached = True
+                self._reached = self._replied = True
                 return Sent(reply, attempt, usage, seconds)
             except TransportError as error:
                 failure = error
@@ -209,7 +211,7 @@ class Sender:
 
     def _check_hopeless(self, failure: TransportError) -> None:
         """End the run if the server refused before it ever replied."""
-        if failure.fatal and not self._tally.replies:
+        if failure.fatal and not self._replied:
             self.stop("the server refused the first request")
             place = self._transport.identity.get("api_base") or "its provider"
             raise PeerWattError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from peerwatt.errors import shown
 from peerwatt.fairness.session import MOST_LATENCIES, MOST_NAMES, CriticUsage
@@ -17,7 +19,6 @@ class Tally:
     calls: int = 0
     retries: int = 0
     repaired: int = 0
-    replies: int = 0
     cache_hits: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -42,12 +43,23 @@ class Tally:
 
     def count_reply(self, model: str, seconds: float) -> None:
         """Count a reply that took so many seconds."""
-        self.replies += 1
         if len(self.latencies) < MOST_LATENCIES:
             self.latencies.append(seconds)
         name = shown(model, 190)
         if name not in self.models and len(self.models) < MOST_NAMES:
             self.models.append(name)
+
+    def count_again(self, exchange: Mapping[str, Any]) -> None:
+        """Count an exchange that a transcript tells of, apart from what it cost."""
+        self.retries += exchange["attempt"] > 0
+        if exchange["reply"] is None:
+            self.failed[exchange["problem"]] += 1
+            return
+        self.count_reply(exchange["model"], exchange["seconds"])
+        if exchange["problem"]:
+            self.invalid[exchange["problem"]] += 1
+        else:
+            self.repaired += exchange["repair"]
 
     def usage(self, capped: str | None, dropped: tuple[str, ...]) -> CriticUsage:
         """Return the counts as recorded; those of slots are left at 0."""

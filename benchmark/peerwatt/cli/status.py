@@ -1,0 +1,131 @@
+"""`peerwatt status`: how far the runs of a results folder are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from peerwatt.cli.planning import Survey, survey
+from peerwatt.errors import PeerWattError, shown
+from peerwatt.runs.live import spoken
+from peerwatt.runs.plan import read_plans
+from peerwatt.runs.state import Kind, RunState
+from peerwatt.runs.store import RESULT_FILE, run_folder
+
+KINDS: tuple[Kind, ...] = ("done", "running", "stopped", "failed", "new")
+
+
+@dataclasses.dataclass(frozen=True)
+class StatusOptions:
+    """Show how far the runs of a results folder are: done, running, stopped, failed and new.
+
+    It only reads, and may be called while other commands are at work in the folder.
+    """
+
+    results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Path("runs")
+    """Folder of the results."""
+    json: bool = False
+    """Print one JSON object, with every run."""
+
+
+def run(arguments: list[str]) -> None:
+    """Print counts per entry, and what is running, stopped or failed."""
+    options = tyro.cli(StatusOptions, prog="peerwatt status", args=arguments)
+    plans = read_plans(options.results)
+    found = Survey([], [], [])
+    for plan in plans:
+        try:
+            survey([plan], options.results)
+        except PeerWattError as error:
+            print(f"peerwatt: warning: {shown(str(error), 1000)}", file=sys.stderr)
+            plans = [other for other in plans if other is not plan]
+    if plans:
+        found = survey(plans, options.results)
+    planned = {run_folder(options.results, one) for one in found.runs}
+    others = sum(
+        file.parent not in planned for file in options.results.glob(f"*/*/seed-*/{RESULT_FILE}")
+    )
+    if options.json:
+        print(json.dumps(_content(found, options.results, others), indent=1))
+        return
+    if not found.runs:
+        print(f"{options.results} holds no plan, and {others} finished runs.")
+        return
+    _print(found, others)
+
+
+def _content(found: Survey, results: Path, others: int) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    runs = []
+    for one, label, state in zip(found.runs, found.labels, found.states, strict=True):
+        runs.append(
+            {
+                "run": label,
+                "folder": run_folder(results, one).as_posix(),
+                "config_hash": one.config_hash,
+                "seed": one.config.seed,
+                "state": state.kind,
+                "agent_steps": state.agent_steps,
+                "budget": one.budget,
+                "seconds": state.seconds,
+                "failure": state.failure,
+                "where": state.where,
+            }
+        )
+    counts = Counter(state.kind for state in found.states)
+    return {
+        "results": results.as_posix(),
+        "counts": {kind: counts[kind] for kind in KINDS},
+        "unplanned": others,
+        "runs": runs,
+    }
+
+
+def _print(found: Survey, others: int) -> None:
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    total = Counter(state.kind for state in found.states)
+    columns = [kind for kind in KINDS if total[kind]]
+    counts: dict[str, Counter[Kind]] = defaultdict(Counter)
+    names = {}
+    for one, label, state in zip(found.runs, found.labels, found.states, strict=True):
+        counts[one.config_hash][state.kind] += 1
+        names[one.config_hash] = label.rpartition(" seed ")[0]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("entry")
+    for title in ("seeds", *columns):
+        table.add_column(title, justify="right")
+    for digest, name in names.items():
+        cells = [str(counts[digest][kind] or "–") for kind in columns]
+        table.add_row(Text(name), str(counts[digest].total()), *cells)
+    console.print(table)
+    for one, label, state in zip(found.runs, found.labels, found.states, strict=True):
+        if state.kind in ("running", "stopped"):
+            console.print(Text(f"{state.kind:<8} {label}{_progress(one.budget, state)}"))
+        elif state.kind == "failed":
+            console.print(
+                Text(f"failed   {label}: {shown(state.failure or 'unknown')}"), soft_wrap=True
+            )
+    told = ", ".join(f"{total[kind]} {kind}" for kind in columns)
+    more = f"; {others} finished runs more that are in no plan" if others else ""
+    console.print(Text(f"{len(found.runs)} runs: {told}{more}"), soft_wrap=True)
+
+
+def _progress(budget: int, state: RunState) -> str:
+    if not budget:
+        return ""
+    text = f": {state.agent_steps / budget:.0%} of {budget / 1e6:g} M agent-steps"
+    if state.kind != "running" or not state.seconds or not state.agent_steps:
+        return text
+    speed = state.agent_steps / state.seconds
+    left = spoken((budget - state.agent_steps) / speed)
+    return f"{text}, {speed / 1000:,.0f} k/s, {left} left, {state.where}"

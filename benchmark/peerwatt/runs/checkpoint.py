@@ -1,0 +1,146 @@
+"""Checkpoints: what a run has come to, in one file that is whole or not there.
+
+The file is an `.npz` without pickles, followed by the SHA-256 of all that stands before it. Its
+member `tree` is JSON; in it arrays and bytes are named by the member that holds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peerwatt.errors import PeerWattError, shown
+
+CHECKPOINT_FILE = "checkpoint.npz"
+CHECKPOINT_VERSION = 1
+"""Raised when what the harness saves changes, so that older checkpoints are not gone on with."""
+_DIGEST_BYTES = 64
+_TREE = "tree"
+
+
+def pack(state: Mapping[str, Any]) -> bytes:
+    """Return `state` as bytes, the same for the same state.
+
+    It may hold, nested in dicts (with keys that are texts) and lists: None, bool, int, float, str,
+    bytes, and numpy arrays and scalars of any type but object. Tuples come back as lists.
+
+    Raises:
+        PeerWattError: it holds anything else; the sentence says where.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+
+    def keep(kind: str, array: np.ndarray[Any, Any]) -> dict[str, str]:
+        name = str(len(arrays))
+        arrays[name] = array
+        return {kind: name}
+
+    def told(value: Any, place: str) -> Any:
+        if isinstance(value, np.generic | np.ndarray):
+            if value.dtype.hasobject:
+                raise _unfit(place, "an array of objects")
+            return keep("array" if isinstance(value, np.ndarray) else "scalar", np.asarray(value))
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, bytes):
+            return keep("bytes", np.frombuffer(value, np.uint8))
+        if isinstance(value, list | tuple):
+            return [told(item, f"{place}[{i}]") for i, item in enumerate(value)]
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    raise _unfit(place, f"the key {key!r}, which is no text")
+            return {"dict": {key: told(item, f"{place}[{key!r}]") for key, item in value.items()}}
+        raise _unfit(place, f"a {type(value).__name__}")
+
+    tree = json.dumps(told(state, "state")).encode()
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{_TREE: np.frombuffer(tree, np.uint8)}, **arrays)
+    content = buffer.getvalue()
+    return content + hashlib.sha256(content).hexdigest().encode()
+
+
+def _unfit(place: str, what: str) -> PeerWattError:
+    return PeerWattError(
+        f"checkpoint: {shown(place, 100)} is or holds {shown(what, 100)}, which cannot be saved: "
+        "keep to dicts, lists, numbers, texts, bytes and numpy arrays."
+    )
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """Return the state that `pack` made `data` of.
+
+    Raises:
+        PeerWattError: the bytes are damaged, or were made by something else.
+    """
+    content, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise PeerWattError("the checkpoint is damaged: its SHA-256 is another than it states.")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as members:
+            state: dict[str, Any] = _read(json.loads(members[_TREE].tobytes()), members)
+    except (ValueError, LookupError, OSError, zipfile.BadZipFile, RecursionError) as error:
+        raise PeerWattError(f"the checkpoint is none that PeerWatt wrote: {error}.") from None
+    return state
+
+
+def _read(value: Any, members: Mapping[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_read(item, members) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "dict":
+        return {key: _read(item, members) for key, item in content.items()}
+    array = members[content]
+    if kind == "bytes":
+        return array.tobytes()
+    return array[()] if kind == "scalar" else array
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk take down which files `folder` holds."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(file: Path) -> int:
+    """Have the disk take down what `file` holds; return its length, 0 if it is not there."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(file: Path, data: bytes) -> None:
+    """Write `data` to `file` so that after any interruption it holds all of it or what it held.
+
+    Raises:
+        OSError: the disk refuses; `file` is as it was.
+    """
+    draft = file.with_name(f".{file.name}.tmp")
+    try:
+        with draft.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, file)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)

@@ -1,0 +1,121 @@
+"""Who is at a run: a lock for each, which ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from peerwatt.errors import PeerWattError, shown
+from peerwatt.runs.config import ResolvedRun
+from peerwatt.runs.stopping import RunStopped, Stop
+from peerwatt.runs.store import run_folder
+
+LOCKS_FOLDER = ".locks"
+LOCK_SECONDS = 30.0
+"""How long a lock is waited for: an orphan of a killed command may be about to end."""
+POLL_SECONDS = 0.1
+
+
+class BeingMade(PeerWattError):
+    """Another process is at the run."""
+
+
+def lock_file(results: Path, run: ResolvedRun) -> Path:
+    """Return the file whose lock says that somebody is at `run`; it stays when that ends."""
+    folder = run_folder(results, run)
+    name = "--".join(folder.relative_to(results).parts)
+    return results / LOCKS_FOLDER / f"{name}.lock"
+
+
+@contextlib.contextmanager
+def held(
+    results: Path, run: ResolvedRun, seconds: float | None = None, stop: Stop | None = None
+) -> Iterator[None]:
+    """Keep `run` to this process within the block.
+
+    Args:
+        results: folder of all results.
+        run: the run.
+        seconds: how long to wait for another process; by default `LOCK_SECONDS`.
+        stop: ends the waiting.
+
+    Raises:
+        BeingMade: another process has it still.
+        PeerWattError: the folder cannot be written.
+        RunStopped: `stop` was asked for.
+    """
+    file = lock_file(results, run)
+    deadline = time.monotonic() + (LOCK_SECONDS if seconds is None else seconds)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        stream = file.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise PeerWattError(
+            f"cannot write results to {results}: {error.strerror}; name another folder with "
+            "--results."
+        ) from None
+    with stream:
+        while not _locked(stream, shared=False):
+            if stop is not None and stop.asked:
+                raise RunStopped
+            if time.monotonic() >= deadline:
+                raise BeingMade(
+                    f"{run_folder(results, run)} is being made by another process "
+                    f"({_owner(file)}): wait until it is done, or stop it."
+                )
+            time.sleep(POLL_SECONDS)
+        with contextlib.suppress(OSError):  # a full disk: who holds the lock is only told
+            stream.truncate(0)
+            stream.write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+            stream.flush()
+        yield
+
+
+def holder(results: Path, run: ResolvedRun) -> str | None:
+    """Return which process is at `run`, None if none is; `results` may be read-only."""
+    file = lock_file(results, run)
+    try:
+        owner = _owner(file)
+        with file.open(encoding="utf-8") as stream:
+            return None if _locked(stream, shared=True) else owner
+    except OSError:
+        return None
+
+
+def _owner(file: Path) -> str:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return shown(f"process {int(content['pid'])} on {content['host']}", 100)
+    except (OSError, ValueError, TypeError, LookupError):
+        return "which has not told its number"
+
+
+def _locked(stream: IO[str], *, shared: bool) -> bool:
+    """Lock an open file for as long as it is open; False if another has locked it."""
+    try:
+        import fcntl
+
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError) as error:
+        if not shared:
+            _warn_without_locks(str(error))
+    return True
+
+
+@cache
+def _warn_without_locks(reason: str) -> None:
+    logging.getLogger(__name__).warning(
+        "the folder of the results has no file locks (%s): see to it that no two commands are at "
+        "the same runs.",
+        reason,
+    )

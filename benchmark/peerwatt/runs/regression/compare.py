@@ -1,0 +1,192 @@
+"""BASE against NEW: golden files, scripted traders, failed and missing runs, learners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from peerwatt.errors import PeerWattError
+from peerwatt.runs.regression.findings import Finding, Report
+from peerwatt.runs.regression.golden import (
+    GOLDEN_FILE,
+    Golden,
+    compare_golden,
+    count_cases,
+    make_golden,
+    read_golden,
+)
+from peerwatt.runs.regression.learners import Settings, compare_learners
+from peerwatt.runs.regression.looks import Looks, add_to_base, add_to_new, seeds_for
+from peerwatt.runs.regression.pairing import Pair, Paired, pair
+from peerwatt.runs.regression.scripted import compare_scripted, other_scenarios
+
+
+def compare(base: Path, new: Path, settings: Settings) -> Report:
+    """Compare two folders once; on a folder with a plan of looks, go on with that plan.
+
+    Raises:
+        PeerWattError: a folder cannot be read, or the two have nothing in common.
+    """
+    exact = compare_files(base, new)
+    paired = pair(base, new)
+    looks = Looks(new, learning(paired), settings)
+    report = _report(base, new, settings, paired, exact, looks)
+    if looks.plan is not None:
+        looks.note(report)
+    return report
+
+
+def compare_until_decided(
+    base: Path,
+    new: Path,
+    settings: Settings,
+    *,
+    most: int,
+    program: Path | None,
+    console: Console,
+    told: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Compare, and add seeds to both until it is decided or the planned looks are used up.
+
+    Args:
+        base: folder of BASE.
+        new: folder of NEW, whose seeds are added with the installed code.
+        settings: how learners are judged.
+        most: seeds of the last look.
+        program: the `peerwatt` of the installation that makes seeds of BASE; without it there are
+            no more than BASE has.
+        console: where progress goes.
+        told: gets the report of each look.
+
+    Raises:
+        PeerWattError: as of `compare`, or seeds cannot be added.
+    """
+    exact = compare_files(base, new)
+    paired = pair(base, new)
+    learners = learning(paired)
+    if program is None and learners:
+        most = min(most, max(len(item.base.runs) for item in learners))
+    for item in learners:
+        if item.other_seeds:
+            raise PeerWattError(
+                f"{item.title}: no seed is in both {base} and {new}; --until-decided adds seeds to "
+                "those that are in both: run NEW with the seeds of BASE."
+            )
+    looks = Looks(new, learners, settings)
+    if learners and looks.plan is None:
+        at_first = max(len(item.seeds) for item in learners)
+        if most < at_first:
+            raise PeerWattError(f"--max-seeds {most}: there are {at_first} seeds already.")
+        looks.begin(at_first, most)
+    while True:
+        report = _report(base, new, settings, paired, exact, looks)
+        told(report)
+        wanting = _wanting(report, learning(paired))
+        sizes = [(item, looks.next_size(len(looks.look([item])[item.key]))) for item in wanting]
+        orders = [
+            (item, seeds_for(item, size, program is not None)) for item, size in sizes if size
+        ]
+        lacking = [(item, seeds) for item, seeds in orders if set(seeds) - set(item.seeds)]
+        if report.outcome == "regression" or not lacking:
+            if looks.plan is not None:
+                looks.note(report)
+            return report
+        if program is not None:
+            add_to_base(lacking, base, program)
+        add_to_new(lacking, new, console)
+        before = {item.key: len(item.seeds) for item in learning(paired)}
+        paired = pair(base, new)
+        if all(len(item.seeds) == before.get(item.key) for item in learning(paired)):
+            raise PeerWattError(
+                "the seeds that were added do not pair with those that were there: was BASE made "
+                "by the installation that --base-peerwatt names?"
+            )
+
+
+def learning(paired: Paired) -> list[Pair]:
+    """Return the pairs of learners that have something to compare."""
+    return [item for item in paired.pairs if not item.scripted and item.seeds]
+
+
+def compare_files(base: Path, new: Path) -> list[Finding]:
+    """Compare the golden file of BASE, if there is one, with that of NEW or with the code here.
+
+    Raises:
+        PeerWattError: a file is malformed.
+    """
+    there, here = base / GOLDEN_FILE, new / GOLDEN_FILE
+    if not there.exists():
+        return []
+    golden = read_golden(here) if here.exists() else make_golden()
+    where = "NEW" if here.exists() else "the installed code"
+    return golden_findings(read_golden(there), golden, where)
+
+
+def golden_findings(base: Golden, new: Golden, where: str) -> list[Finding]:
+    """Return one finding for each difference, or one that tells that all is the same."""
+    changes = compare_golden(base, new)
+    if not changes:
+        text = (
+            f"all {count_cases(base)} values of clearing, settlement and metrics are the same in "
+            f"{where}."
+        )
+        return [Finding("golden", "golden file", "no worse", text)]
+    return [
+        Finding("golden", f"{change.layer} {change.case}", "regression", change.text)
+        for change in changes
+    ]
+
+
+def _report(
+    base: Path, new: Path, settings: Settings, paired: Paired, exact: list[Finding], looks: Looks
+) -> Report:
+    """Judge what is there."""
+    findings = [*exact, *paired.findings]
+    comparable = []
+    for item in paired.pairs:
+        if not item.seeds:
+            continue
+        if (other := other_scenarios(item)) is not None:
+            findings.append(other)
+        elif item.scripted:
+            findings.append(compare_scripted(item))
+        else:
+            comparable.append(item)
+    if looks.plan is None:
+        findings += compare_learners(comparable, settings)
+    else:
+        seen = looks.look(comparable)
+        for item in comparable:
+            if not seen[item.key]:
+                text = (
+                    f"{len(item.seeds)} common seeds; the plan looks first at "
+                    f"{looks.plan.looks[0]}: add {looks.plan.looks[0] - len(item.seeds)} seeds."
+                )
+                findings.append(Finding("learners", item.title, "undecided", text))
+        ready = [item for item in comparable if seen[item.key]]
+        findings += compare_learners(ready, settings, seen, len(looks.plan.looks))
+    if not findings:
+        raise PeerWattError(
+            f"{base} and {new} have nothing in common to compare: give two folders with runs of "
+            f"the same entries, or with a {GOLDEN_FILE} (`peerwatt golden {base}`)."
+        )
+    return Report(
+        base=str(base),
+        new=str(new),
+        alpha=settings.alpha,
+        findings=tuple(findings),
+        warnings=paired.warnings,
+        looks=() if looks.plan is None else looks.plan.looks,
+    )
+
+
+def _wanting(report: Report, pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs of which something demanded is undecided."""
+    titles = {
+        finding.subject
+        for finding in report.findings
+        if finding.layer == "learners" and finding.demanded and finding.outcome == "undecided"
+    }
+    return [item for item in pairs if item.title in titles]

@@ -1,0 +1,187 @@
+"""The folder of an unfinished run: how it is begun, and how it becomes that of the finished one.
+
+Everything here but `read_attempt` is for the process that holds the lock of the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import itertools
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from peerwatt.errors import PeerWattError
+from peerwatt.fairness.transcript import TRANSCRIPT_FILE, locked
+from peerwatt.runs.checkpoint import CHECKPOINT_FILE, sync_folder, write_whole
+from peerwatt.runs.config import ResolvedRun
+from peerwatt.runs.store import (
+    CLOCK_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    clear_drafts,
+    read_result,
+    run_folder,
+    work_folder,
+)
+
+ATTEMPT_FILE = "attempt.json"
+FAILURE_FILE = "failure.json"
+WORK_FILES = (ATTEMPT_FILE, CHECKPOINT_FILE, METRICS_FILE, CLOCK_FILE, TRANSCRIPT_FILE)
+"""Files of a work folder that a run needs to go on from its checkpoint."""
+_UNFINISHED = (CHECKPOINT_FILE, FAILURE_FILE, ATTEMPT_FILE)
+"""Files that a finished run has no more."""
+
+
+class Attempt(BaseModel):
+    """One attempt at a run: it may be interrupted and gone on with often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    again: bool
+    """Whether it does a run anew on purpose; until it is finished, the run is not."""
+    config_hash: str
+    started: str
+    begun: int
+    """How often a process has begun to work at it."""
+
+
+class Failed(BaseModel):
+    """Why the last process that worked at an attempt gave up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    bad_input: bool
+    when: str
+
+
+def now() -> str:
+    """Return the time of day as records state it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def read_attempt(work: Path) -> Attempt | None:
+    """Return the attempt that the folder `work` is of; None if there is none to go on with."""
+    try:
+        return Attempt.model_validate_json((work / ATTEMPT_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def begin(run: ResolvedRun, results: Path, again: bool) -> Attempt:
+    """Make the work folder of `run` ready, and return the attempt that is begun or gone on with.
+
+    Raises:
+        PeerWattError: the transcript of an earlier attempt is still being written.
+        OSError: the disk refuses.
+    """
+    folder, work = run_folder(results, run), work_folder(results, run)
+    clear_drafts(folder)
+    set_aside(folder, _earlier_transcript(folder))
+    attempt = read_attempt(work)
+    if attempt is None or attempt.config_hash != run.config_hash or (again and not attempt.again):
+        set_aside(folder, work / TRANSCRIPT_FILE)
+        if work.exists():
+            shutil.rmtree(work)
+        attempt = Attempt(
+            id=uuid.uuid4().hex, again=again, config_hash=run.config_hash, started=now(), begun=0
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    attempt = attempt.model_copy(update={"begun": attempt.begun + 1})
+    write_whole(work / ATTEMPT_FILE, (attempt.model_dump_json() + "\n").encode())
+    (work / FAILURE_FILE).unlink(missing_ok=True)
+    return attempt
+
+
+def forget(folder: Path, work: Path) -> None:
+    """Let the attempt in `work` start from nothing; its transcript is kept beside `folder`."""
+    (work / CHECKPOINT_FILE).unlink(missing_ok=True)  # first: it states what the others hold
+    set_aside(folder, work / TRANSCRIPT_FILE)
+    for name in (METRICS_FILE, CLOCK_FILE):
+        (work / name).unlink(missing_ok=True)
+
+
+def publish(run: ResolvedRun, results: Path) -> bool:
+    """Let the work folder of `run` take its final place if it holds a whole, valid result.
+
+    Whatever was killed on the way before is brought to an end.
+
+    Raises:
+        OSError: the disk refuses; the next call goes on.
+    """
+    folder, work = run_folder(results, run), work_folder(results, run)
+    old = folder.with_name(f".{folder.name}.old")
+    whole = _whole(run, work)
+    if whole:
+        for left in (*work.glob(".*.tmp"), *(work / name for name in _UNFINISHED)):
+            left.unlink(missing_ok=True)
+        if folder.exists():
+            if old.exists():
+                shutil.rmtree(old)
+            os.replace(folder, old)
+        os.replace(work, folder)
+        sync_folder(folder.parent)
+    elif old.exists() and not folder.exists():
+        os.replace(old, folder)
+    if old.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    return whole
+
+
+def _whole(run: ResolvedRun, work: Path) -> bool:
+    if not (work / RESULT_FILE).exists():
+        return False
+    try:
+        result = read_result(work)
+        digests = {
+            name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in result.files
+        }
+    except (PeerWattError, OSError):
+        return False
+    same = (result.config_hash, result.seed) == (run.config_hash, run.config.seed)
+    return same and digests == result.files
+
+
+def record_failure(work: Path, text: str, bad_input: bool) -> None:
+    """Write down why the run failed; where the disk refuses even that, nothing more is done."""
+    failed = Failed(text=text, bad_input=bad_input, when=now())
+    with contextlib.suppress(OSError):
+        write_whole(work / FAILURE_FILE, (failed.model_dump_json() + "\n").encode())
+
+
+def read_failure(work: Path) -> Failed | None:
+    """Return why the run in `work` failed; None if it did not."""
+    try:
+        return Failed.model_validate_json((work / FAILURE_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _earlier_transcript(folder: Path, mark: str = "") -> Path:
+    """Return where a transcript lies that belongs to no folder of a run."""
+    stem, _, ending = TRANSCRIPT_FILE.partition(".")
+    return folder.with_name(f"{folder.name}.{stem}{mark}.{ending}")
+
+
+def set_aside(folder: Path, transcript: Path) -> None:
+    """Keep `transcript`, which an attempt left that is not gone on with, beside `folder`.
+
+    Raises:
+        PeerWattError: a process still writes it.
+    """
+    if not transcript.exists():
+        return
+    with transcript.open("a", encoding="utf-8") as file:
+        if not locked(file):
+            raise PeerWattError(
+                f"{folder} is being made by another process: wait until it is done, or stop it."
+            )
+    names = (_earlier_transcript(folder, f".interrupted-{n}") for n in itertools.count(1))
+    transcript.rename(next(name for name in names if not name.exists()))
