@@ -146,8 +146,7 @@ def _sections(boards: Sequence[Board], taken: Counter[str]) -> list[Section]:
         identifier = unique(slug(board.title), taken)
         rows = rows_of(board)
         identifiers = {
-            row.entry.label: unique(f"{identifier}-{slug(row.entry.label)}", taken)
-            for row in rows
+            row.entry.label: unique(f"{identifier}-{slug(row.entry.label)}", taken) for row in rows
         }
         sections.append(Section(board, identifier, rows, identifiers))
     return sections

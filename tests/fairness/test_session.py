@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from peerwatt.errors import PeerWattError
-from peerwatt.fairness.session import CriticSession, CriticUsage, HeldOut, opened
+from peerwatt.fairness.session import (
+    CriticSession,
+    CriticUsage,
+    Forecast,
+    HeldOut,
+    opened,
+    savable,
+)
 from peerwatt_critics.rule import RuleCritic
 
 
@@ -114,3 +121,32 @@ def test_answers_given_again_are_a_models_all_the_same():
     assert not USAGE.modelled
     for change in ({"calls": 1}, {"cache_hits": 1}, {"models": ("x",)}):
         assert dataclasses.replace(USAGE, **change).modelled
+
+
+class Saved(Opened):
+    def state(self):
+        return {}
+
+    def restore(self, state):
+        pass
+
+
+def test_a_critic_can_be_saved_if_it_has_both_methods_and_says_nothing_else():
+    with opened(RuleCritic(), session()) as work:
+        assert savable(work)
+        work.restore(work.state())
+    assert savable(Saved())
+    assert not savable(Opened())
+    half = Opened()
+    half.state = dict
+    assert not savable(half)
+    made = Saved()
+    made.savable = False
+    assert not savable(made)
+
+
+def test_forecasts_add_up_and_an_unknown_price_stays_unknown():
+    one = Forecast(2, 100, 10, 0.5)
+    assert one + Forecast() == one
+    assert one + Forecast(1, 5, 1, 0.25) == Forecast(3, 105, 11, 0.75)
+    assert (one + Forecast(1, 5, 1, None)).dollars is None

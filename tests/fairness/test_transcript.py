@@ -143,3 +143,109 @@ def test_a_full_disk_is_one_sentence(monkeypatch, file):
     monkeypatch.setattr(transcript, "_open", Full())
     with pytest.raises(PeerWattError, match=r"cannot be written \(No space left on device\)"):
         transcript.write("answer", "", {})
+
+
+def gone_on(file, *answers):
+    transcript = Transcript(file, HEAD, going_on=True)
+    for path, question, score in answers:
+        transcript.write("answer", path, {"question": question, "scores": score})
+    transcript.close()
+    return transcript
+
+
+def test_a_transcript_is_gone_on_with(file):
+    assert gone_on(file).tail is None
+    assert gone_on(file, ("", "1", 0.1)).tail is None
+    transcript = gone_on(file, ("", "2", 0.2))
+    assert transcript.tail.answer("", "1")["scores"] == 0.1
+    assert transcript.tail.ended("")
+    once = file.with_name("once.jsonl")
+    assert transcript.digest() == written(once, ("", "1", 0.1), ("", "2", 0.2)).digest()
+    assert gone_on(file).digest() == transcript.digest()
+
+
+def test_what_a_kill_left_unfinished_is_cut_off(file):
+    written(file, ("", "1", 0.1), ("", "2", 0.2))
+    whole = file.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for length in range(len(whole) + 1):
+        file.write_bytes(whole[:length])
+        transcript = gone_on(file, ("", "3", 0.3))
+        kept = sum(length >= len(b"".join(lines[: n + 1])) for n in range(3))
+        then = [json.loads(line)["kind"] for line in file.read_text().splitlines()]
+        assert then == ["run"] + ["answer"] * max(1, kept)
+        assert (0 if transcript.tail is None else transcript.tail.left()) == max(0, kept - 1)
+
+
+@pytest.mark.parametrize("rest", [b"\0" * 4096, b"\0\n" * 9, b'{"kind": "answer"\n{}\n', b"[1]\n"])
+def test_what_follows_a_damaged_line_is_cut_off(file, rest):
+    digest = written(file, ("", "1", 0.1)).digest()
+    file.write_bytes(file.read_bytes() + rest)
+    transcript = gone_on(file)
+    assert transcript.tail.left() == 1
+    assert transcript.digest() == digest
+
+
+def test_only_one_process_goes_on_with_a_transcript(file):
+    transcript = Transcript(file, HEAD)
+    transcript.write("answer", "", {})
+    before = file.read_bytes()
+    with pytest.raises(PeerWattError, match="another process writes it"):
+        Transcript(file, HEAD, going_on=True)
+    transcript.close()
+    assert file.read_bytes() == before
+
+
+def test_what_is_no_transcript_is_not_gone_on_with(file):
+    file.write_text('{"kind": "run", "version": 2}\n')
+    with pytest.raises(PeerWattError, match="not the head of a transcript of version 1"):
+        gone_on(file)
+    assert file.read_text() == '{"kind": "run", "version": 2}\n'
+
+
+def test_answers_before_a_checkpoint_are_skipped(file):
+    written(file, *(("a", str(n), n / 10) for n in range(4)), ("b", "0", 1.0))
+    recording = Recording(file)
+    recording.skip("a", 2)
+    assert [line["question"] for line in recording.upcoming("a")] == ["2", "3"]
+    with pytest.raises(PeerWattError, match="question 3 of a of this run is not the recorded one"):
+        recording.answer("a", "3")
+    recording.skip("a", 1)
+    assert recording.ended("a") and not recording.ended("b")
+    with pytest.raises(
+        PeerWattError, match="holds 1 answers to b, fewer than the 2 that the check"
+    ):
+        recording.skip("b", 2)
+
+
+def test_of_an_interrupted_run_the_exchanges_are_read(file):
+    transcript = Transcript(file, HEAD)
+    for number, reply in enumerate(("yes", None)):
+        line = {"messages": [number], "reply": reply, "attempt": number}
+        transcript.write("exchange", "a", line)
+    transcript.close()
+    assert Recording(file).exchanges == {}
+    first, second = Recording(file, interrupted=True).exchanges["a"]
+    assert (first["messages"], first["reply"], first["attempt"]) == ([0], "", 0)
+    assert ("messages" in second, second["reply"], second["attempt"]) == (False, None, 1)
+
+
+def test_lines_that_belong_together_are_written_together(file):
+    transcript = Transcript(file, HEAD)
+    transcript.write("answer", "", {"question": "1"}, {"question": "2"})
+    transcript.sync()
+    transcript.close()
+    assert len(file.read_text().splitlines()) == 3
+
+
+def test_a_disk_that_cannot_sync_is_one_sentence(monkeypatch, file):
+    def refuse(descriptor):
+        raise OSError(5, "Input/output error")
+
+    transcript = Transcript(file, HEAD)
+    monkeypatch.setattr(os, "fsync", refuse)
+    transcript.sync()  # nothing is there yet
+    transcript.write("answer", "", {})
+    with pytest.raises(PeerWattError, match=r"cannot be written \(Input/output error\)"):
+        transcript.sync()
+    transcript.close()

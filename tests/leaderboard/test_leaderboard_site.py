@@ -14,6 +14,7 @@ from peerwatt.errors import PeerWattError
 from peerwatt_leaderboard import site
 from peerwatt_leaderboard.command import build
 from peerwatt_leaderboard.hooks import peerwatt_commands
+from peerwatt_leaderboard.report.command import report
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
@@ -331,7 +332,13 @@ def test_a_link_to_a_page_stays_a_link(built, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["real", "runs", "site"]
 
 
-def test_the_hook_names_the_command():
-    (spec,) = peerwatt_commands()
-    assert spec.name == "leaderboard build"
-    assert spec.load() is build
+def test_the_hook_names_the_commands():
+    commands = {spec.name: spec.load() for spec in peerwatt_commands()}
+    assert commands == {"leaderboard build": build, "report": report}
+
+
+def test_a_result_in_a_work_folder_is_none(tmp_path):
+    path = write_result(tmp_path / "runs", make_result())
+    path.parent.rename(path.parent.with_name(".seed-000.work"))
+    with pytest.raises(PeerWattError, match="holds no result"):
+        build(tmp_path / "runs", tmp_path / "site")

@@ -88,9 +88,16 @@ def test_list_names_what_is_installed_and_who_brought_it(cli):
         ("run --task pilot-v1 --algorithm ippo --budget 100 --seeds 1", "less than one rollout"),
         ("run --task pilot-v1 --algorithm zi-c --workers 0", "--workers 0"),
         ("run --task pilot-v1 --algorithm ippo --validations=-5", "--validations -5"),
-        ("bench quick --seeds 0", "--seeds 0"),
+        ("run --suite quick --seeds 0", "--seeds 0"),
+        ("run --suite quick --budget x", "--budget 'x'"),
+        ("run --suite quik", "unknown suite 'quik': did you mean 'quick'?"),
+        ("run --suite nowhere.toml", "cannot read suite nowhere.toml"),
+        ("run --task pilot-v1 --algorithm zi-c --retries=-1", "--retries -1 must be at least 0"),
+        ("run --suite quick --checkpoint-seconds nan", "--checkpoint-seconds nan must be"),
+        ("run --suite quick --run-cpus 2", "--run-cpus 2.0 is for --executor ray"),
+        ("status nowhere", "nowhere: no such folder"),
+        ("resume .", "holds no plan to go on with"),
         ("rum", "unknown command 'rum': did you mean 'run'?"),
-        ("bench quik", "unknown suite 'quik': did you mean 'quick'?"),
         ("evaluate nowhere", "cannot be read"),
         ("leaderboard build --results nowhere", "no such folder"),
         ("list --jsn", "--jsn"),
@@ -129,14 +136,16 @@ def test_scripted_entry_runs_is_not_repeated_and_evaluates_to_its_record(cli, tm
     assert (result.seed, read_result(second).seed) == (0, 1)
     assert result.config_hash == read_result(second).config_hash
     assert sorted(p.name for p in first.iterdir()) == [
+        "clock.jsonl",
         "metrics.jsonl",
         "policy.json",
         "result.json",
     ]
-    assert not [p for p in Path("runs").rglob("*") if p.name.startswith(".")], "no drafts are left"
+    hidden = {p.name for p in Path("runs").rglob(".*")}
+    assert hidden == {".locks", ".plans"}, "nothing unfinished is left"
     before = (first / "result.json").stat().st_mtime_ns
     code, _, err = cli(*words)
-    assert code == 0 and "2 of 2 runs are finished already" in err
+    assert code == 0 and "2 runs: 2 done" in err and "2 of 2 runs are finished already" in err
     assert (first / "result.json").stat().st_mtime_ns == before
     code, _, _ = cli(*words, "--again")
     assert code == 0

@@ -20,7 +20,7 @@ from peerwatt.runs import runner
 from peerwatt.runs.config import RunConfig, command_of, resolve
 from peerwatt.runs.execute import execute, finished
 from peerwatt.runs.runner import Finished, run_all
-from peerwatt.runs.store import read_result, run_folder
+from peerwatt.runs.store import read_result, run_folder, work_folder
 
 PLUGIN = Path(__file__).parent / "slot_asker.py"
 SMALL = (("num_envs", 4), ("rollout_slots", 24), ("hidden", (8,)))
@@ -167,9 +167,11 @@ def test_a_run_that_fails_keeps_its_transcript_and_can_be_run_again(tmp_path):
             execute(run, tmp_path)
         folder = run_folder(tmp_path, run)
         assert not folder.exists()
+        # This critic cannot be saved: each attempt begins anew.
         older = [f"seed-000.critic.interrupted-{n}.jsonl" for n in range(1, attempt)]
-        assert beside(folder) == [*older, "seed-000.critic.jsonl"]
-        assert lines_of(folder.with_name("seed-000.critic.jsonl"))[-1]["finished"] is False
+        assert beside(folder) == older
+        left = work_folder(tmp_path, run) / "critic.jsonl"
+        assert lines_of(left)[-1]["finished"] is False
 
 
 def test_again_replaces_the_transcript_and_tells_the_critic(tmp_path):
@@ -181,7 +183,7 @@ def test_again_replaces_the_transcript_and_tells_the_critic(tmp_path):
     assert beside(old.parent) == []
 
 
-def test_two_processes_are_not_at_one_run(tmp_path):
+def test_a_transcript_that_an_earlier_release_is_writing_is_left_alone(tmp_path):
     run = run_of()
     left = run_folder(tmp_path, run).with_name("seed-000.critic.jsonl")
     left.parent.mkdir(parents=True)
@@ -255,7 +257,12 @@ def test_what_is_finished_needs_no_key(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "finished", lambda run, results: True)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     config = RunConfig(
-        "pilot-v1", "ippo", critic="openai-http", budget=BUDGET, critic_options=(("model", "x"),)
+        "pilot-v1",
+        "ippo",
+        critic="openai-http",
+        budget=BUDGET,
+        algorithm_options=SMALL,
+        critic_options=(("model", "x"),),
     )
     assert run_all([config], tmp_path).failures == {}
 
@@ -270,8 +277,8 @@ def test_a_critic_that_stops_its_run_ends_it_with_exit_code_2(tmp_path, monkeypa
     assert exit.value.code == 2
     err = capsys.readouterr().err
     assert "failed: critic 'asking': stopped after" in err and "Traceback" not in err
-    (transcript,) = tmp_path.rglob("*.jsonl")
-    assert transcript.name == "seed-000.critic.jsonl"
+    (transcript,) = tmp_path.rglob("critic.jsonl")
+    assert transcript.parent.name == ".seed-000.work"
 
 
 @pytest.fixture
@@ -288,7 +295,7 @@ def training(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 90
-    while not any(b"answer" in file.read_bytes() for file in tmp_path.rglob("*.critic.jsonl")):
+    while not any(b"answer" in file.read_bytes() for file in tmp_path.rglob("critic.jsonl")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -298,9 +305,9 @@ def training(tmp_path):
 
 
 def worker_of(folder):
-    """The process that makes the run below `folder`; its draft is named by it."""
-    (draft,) = Path(folder).rglob(".seed-*")
-    return int(draft.name.split("-")[2])
+    """The process that makes the run below `folder`."""
+    (lock,) = Path(folder).rglob("*.lock")
+    return json.loads(lock.read_text())["pid"]
 
 
 def let_go(file):
@@ -327,7 +334,7 @@ def test_answers_of_an_interrupted_run_are_kept(training, tmp_path, how):
         if how == "kill both":
             training.kill()
         assert training.wait(timeout=15) != 0
-    (left,) = tmp_path.rglob("*.critic.jsonl")
+    (left,) = tmp_path.rglob("critic.jsonl")
     let_go(left)
     recording = Recording(left)  # readable, whatever happened
     assert recording.left() > 0
@@ -338,8 +345,8 @@ def test_answers_of_an_interrupted_run_are_kept(training, tmp_path, how):
     # The same run again, made short from here: it begins anew, and what was left is set aside.
     run = run_of()
     folder = run_folder(tmp_path / "runs", run)
-    folder.parent.mkdir()
-    left.rename(folder.with_name(left.name))
+    work_folder(tmp_path / "runs", run).mkdir(parents=True)
+    left.rename(work_folder(tmp_path / "runs", run) / left.name)
     execute(run, tmp_path / "runs")
     assert beside(folder) == ["seed-000.critic.interrupted-1.jsonl"]
     assert folder.with_name("seed-000.critic.interrupted-1.jsonl").read_bytes() == content

@@ -254,6 +254,60 @@ class Hashes(Good):
         return policy
 
 
+@registered("", "")
+@dataclass(frozen=True)
+class Resumable(Good):
+    """The same, and goes on from a checkpoint."""
+
+    def train(self, run):
+        env = run.envs(self.num_envs)
+        policy = self.policy(env.action_nvec, 0)
+        best = -np.inf
+        if (kept := run.resume()) is None:
+            env.reset()
+        else:
+            best, policy.level = self.put_back(kept)
+        while run.agent_steps + env.num_envs * env.num_agents <= run.budget:
+            shape = (env.num_envs, env.num_agents, 3)
+            actions = self.draw(run, env.action_nvec, shape)
+            level = int(actions[0, 0, 0])
+            reward = float(env.step(actions).reward.mean())
+            if reward > best:
+                best, policy.level = reward, level
+            run.report(policy, reward=reward)
+            run.checkpoint(lambda best=best: self.state(run, best, policy))
+        return policy
+
+    def put_back(self, kept):
+        return kept["best"], kept["level"]
+
+    def state(self, run, best, policy):
+        return {"best": best, "level": policy.level}
+
+
+@registered("resume", "policy.json differs if training is interrupted at checkpoint")
+@dataclass(frozen=True)
+class LosesItsBest(Resumable):
+    def put_back(self, kept):
+        return -np.inf, kept["level"]
+
+
+@registered("resume", "policy.json differs if checkpoints are saved on the way")
+@dataclass(frozen=True)
+class DrawsForTheCheckpoint(Resumable):
+    def state(self, run, best, policy):
+        run.generator.random()
+        return super().state(run, best, policy)
+
+
+@registered("trains", "calls run.checkpoint but did not call run.resume")
+@dataclass(frozen=True)
+class NeverResumes(Good):
+    def train(self, run):
+        run.checkpoint(dict)
+        return super().train(run)
+
+
 class Counting(Policy):
     def act(self, observations, action_mask, generator):
         self.calls += 1

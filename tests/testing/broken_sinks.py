@@ -118,10 +118,3 @@ class AddsAFile(Good):
 
     def finish(self, result):
         (Path(self.files) / "extra.txt").write_text("x")
-
-
-@registered("same-run", "other rows of metrics than the same run without")
-@dataclass
-class Truncates(AddsAFile):
-    def finish(self, result):
-        (Path(self.files) / "metrics.jsonl").write_text("")

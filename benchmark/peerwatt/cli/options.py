@@ -67,7 +67,7 @@ def parse(
     attributes `algorithm_options`, `critic_options`, `mechanism_options`, `sink_options` (dataclass
     instances, absent where the plugin has none) and, where critics are among the roles, `shaping`.
     """
-    groups: list[tuple[str, Any, dataclasses.Field[Any] | None]] = []
+    groups: list[tuple[str, Any, Any]] = []  # name, type, field if there is a default
     for role in roles:
         flag = flag_of(role)
         name = peek(arguments, flag, "none" if role == "critic" else "")

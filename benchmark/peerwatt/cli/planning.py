@@ -27,7 +27,7 @@ from peerwatt.runs.executors import CHECKPOINT_SECONDS, Executor
 from peerwatt.runs.executors.in_process import InProcessExecutor
 from peerwatt.runs.live import spoken
 from peerwatt.runs.plan import Plan, labels_of, resolve_all
-from peerwatt.runs.runner import default_workers, run_all
+from peerwatt.runs.runner import check_orders, most_at_once, run_all
 from peerwatt.runs.state import RunState, run_state
 from peerwatt.runs.store import check_writable, run_folder
 
@@ -98,12 +98,14 @@ def survey(plans: Sequence[Plan], results: Path) -> Survey:
             found += resolve_all(plan.configs)
         except PeerWattError as error:
             missing = [file for file in plan.plugins if file not in _loaded_files()]
-            hint = "".join(f" --plugin {shlex.quote(file)}" for file in missing)
-            hint = f" It was made with{hint}." if hint else ""
+            hints = [str(error)]
+            if missing:
+                flags = " ".join(f"--plugin {shlex.quote(file)}" for file in missing)
+                hints.append(f"It was made with {flags}.")
             if plan.folder not in ("", os.getcwd()):
-                hint += f" Relative paths in it count from {plan.folder}."
+                hints.append(f"Relative paths in it count from {plan.folder}.")
             origin = f"plan {shown(plan.name, 200)!r} of {results}: " if plan.folder else ""
-            raise PeerWattError(f"{origin}{error}{shown(hint, 2000)}") from None
+            raise PeerWattError(origin + shown(" ".join(hints), 2000)) from None
     runs = list({run_folder(results, run): run for run in found}.values())
     return Survey(runs, labels_of(runs), [run_state(run, results) for run in runs])
 
@@ -123,15 +125,22 @@ def carry_out(
         execution: how the runs are executed.
         again: do finished runs again.
     """
+    check_orders(execution.workers, execution.retries, execution.checkpoint_seconds)
     executor = execution.make()
     found = survey(plans, results)
-    print_plan(found, results, execution, again=again)
+    kinds = [_kind(state, again) for state in found.states]
+    at_once = execution.workers or min(most_at_once(executor, len(kinds)), max(1, len(kinds)))
+    print_plan(found, kinds, results, at_once, dry_run=execution.dry_run)
+    todo = [run for run, kind in zip(found.runs, kinds, strict=True) if kind != "done"]
+    critics = {(run.config.critic, run.config.critic_options): run for run in todo}
+    for run in critics.values():
+        try:
+            check_critic(run)
+        except PeerWattError as error:
+            if not execution.dry_run:
+                raise
+            print(f"peerwatt: warning: it would not start: {error}", file=sys.stderr)
     if execution.dry_run:
-        for critic in {run.config.critic: run for run in found.runs}.values():
-            try:
-                check_critic(critic)
-            except PeerWattError as error:
-                print(f"peerwatt: warning: it would not start: {error}", file=sys.stderr)
         return
     check_writable(results)
     for plan in plans:
@@ -153,17 +162,19 @@ def carry_out(
     finish(done)
 
 
-def print_plan(found: Survey, results: Path, execution: Execution, *, again: bool) -> None:
+def print_plan(
+    found: Survey, kinds: Sequence[str], results: Path, at_once: int, *, dry_run: bool
+) -> None:
     """Print how many runs are done, to resume and new, and what they will take."""
-    console = Console(stderr=not execution.dry_run, width=None if sys.stderr.isatty() else 100)
-    kinds = [_kind(state, again) for state in found.states]
+    stream = sys.stdout if dry_run else sys.stderr
+    console = Console(stderr=not dry_run, width=None if stream.isatty() else 100)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     names: dict[str, str] = {}
     for run, label, kind in zip(found.runs, found.labels, kinds, strict=True):
         counts[run.config_hash][kind] += 1
         names[run.config_hash] = label.rpartition(" seed ")[0]
     total = Counter(kinds)
-    if len(names) > 1 or execution.dry_run:
+    if len(names) > 1 or dry_run:
         columns = [kind for kind in KINDS if total[kind]]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("entry")
@@ -179,10 +190,10 @@ def print_plan(found: Survey, results: Path, execution: Execution, *, again: boo
     told = ", ".join(f"{total[kind]} {kind}" for kind in KINDS if total[kind])
     line = f"{len(kinds)} run{'s' * (len(kinds) != 1)}: {told}"
     if todo:
-        played = [0 if again else found.states[i].agent_steps for i in todo]
-        workers = max(1, execution.workers or default_workers())
+        played = [0 if kinds[i] == "new" else found.states[i].agent_steps for i in todo]
+        workers = min(at_once, len(todo))
         outlook = estimate([found.runs[i] for i in todo], played, results, workers)
-        line += f"; {_time(outlook, min(workers, len(todo)))}"
+        line += f"; {_time(outlook, workers)}"
         if outlook.forecast.calls:
             line += f"\n{_cost(outlook.forecast)}"
     console.print(Text(line), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The table that ends `peerwatt run` and `peerwatt bench`."""
+"""The table that ends `peerwatt run` and `peerwatt resume`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.fairness.session import CriticUsage
 from peerwatt.runs.entries import Board, Entry, boards_of
 from peerwatt.runs.executors import Failure
+from peerwatt.runs.provenance import own_code
 from peerwatt.runs.result import RunResult
 from peerwatt.runs.runner import Finished
 from peerwatt.runs.store import RESULT_FILE, read_result
@@ -44,12 +45,20 @@ def finish(done: Finished) -> None:
     notes = [note for result in results for note in result.notes if note not in _shortfalls(result)]
     for note in dict.fromkeys(notes):
         print(f"peerwatt: warning: {note}.", file=sys.stderr)
+    here = own_code()
+    others = sum(r.environment.code not in (None, here) for r in results)
+    if others:
+        print(
+            f"peerwatt: warning: {others} of {len(results)} runs were made by other code of "
+            "PeerWatt than this; --again repeats them.",
+            file=sys.stderr,
+        )
     labels: dict[Failure, list[str]] = {}
     for label, failure in done.failures.items():
         labels.setdefault(failure, []).append(label)
     for failure, failed in labels.items():
-        others = len(failed) - 1
-        more = f" (and {others} more run{'s' * (others > 1)})" if others else ""
+        rest = len(failed) - 1
+        more = f" (and {rest} more run{'s' * (rest > 1)})" if rest else ""
         print(f"peerwatt: {failed[0]}{more} failed: {failure.text}", file=sys.stderr)
     if labels:
         sys.exit(2 if all(failure.bad_input for failure in labels) else 1)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from peerwatt.cli.planning import Survey, survey
 from peerwatt.errors import PeerWattError, shown
+from peerwatt.runs.entries import short_count
 from peerwatt.runs.live import spoken
 from peerwatt.runs.plan import read_plans
 from peerwatt.runs.state import Kind, RunState
@@ -123,7 +124,7 @@ def _print(found: Survey, others: int) -> None:
 def _progress(budget: int, state: RunState) -> str:
     if not budget:
         return ""
-    text = f": {state.agent_steps / budget:.0%} of {budget / 1e6:g} M agent-steps"
+    text = f": {state.agent_steps / budget:.0%} of {short_count(budget)} agent-steps"
     if state.kind != "running" or not state.seconds or not state.agent_steps:
         return text
     speed = state.agent_steps / state.seconds

@@ -39,7 +39,9 @@ def run(arguments: list[str]) -> None:
     """Parse the command line and tell the sink, run by run."""
     options, parsed = parse(SyncOptions, arguments, "peerwatt sync", DESCRIPTION, roles=("sink",))
     name = options.track
-    sink = build("sink", find("sink", name), dict(options_of(getattr(parsed, "sink_options", None))))
+    sink = build(
+        "sink", find("sink", name), dict(options_of(getattr(parsed, "sink_options", None)))
+    )
     if not options.results.is_dir():
         raise PeerWattError(f"{options.results} is no folder of results.")
     folders = [

@@ -128,13 +128,12 @@ def sign_flip(differences: ArrayLike, generator: np.random.Generator) -> SignFli
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"differences must be finite numbers [n], not {differences!r}")
     if values.size <= EXACT:
-        chosen = _subsets(values.size)
+        chosen, none = _subsets(values.size), 0
     else:
         drawn = generator.integers(0, 2, (FLIPS, values.size), np.int8).astype(np.float64)
         chosen = drawn[drawn.any(axis=1)]
-    flips = min(2**values.size - 1, FLIPS)
-    means = np.sort(chosen @ values / chosen.sum(axis=1))
-    return SignFlips(values, means, 1 + flips - means.size)
+        none = len(drawn) - len(chosen)
+    return SignFlips(values, np.sort(chosen @ values / chosen.sum(axis=1)), 1 + none)
 
 
 @lru_cache(maxsize=EXACT)

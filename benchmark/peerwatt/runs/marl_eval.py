@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.entries import Board, Run
 from peerwatt.runs.result import CurvePoint
+from peerwatt.runs.store import CLOCK_FILE
 from peerwatt.runs.summary import SCORES, WELFARE, run_values
 
 ENVIRONMENT = "peerwatt"
 METRICS = (WELFARE.key, *(score.key for score in SCORES))
 """What is recorded on the validation and on the test split alike."""
-CLOCK_FILE = "clock.jsonl"
 MOST_CLOCK = 5_000_000
 """Bytes of a clock that are read."""
 
@@ -142,7 +142,8 @@ def _uneven(tasks: Nested) -> list[str]:
     if len({tuple(names) for names in algorithms.values()}) > 1:
         listed = "; ".join(f"{task}: {', '.join(names)}" for task, names in algorithms.items())
         notes.append(
-            f"the tasks have other algorithms, which marl-eval does not compare ({listed})."
+            "the algorithms are not the same on all tasks: marl-eval takes such tasks one at a "
+            f"time ({listed})."
         )
     runs = [seeds for of_task in tasks.values() for seeds in of_task.values()]
     if len({tuple(seeds) for seeds in runs}) > 1:

@@ -31,7 +31,6 @@ class Checkpoints:
         self,
         work: Path,
         fingerprint: Mapping[str, Any],
-        *,
         seconds: float,
         saved: Callable[[], None] | None = None,
     ) -> None:

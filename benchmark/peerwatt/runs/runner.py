@@ -14,6 +14,7 @@ from typing import cast
 from rich.console import Console
 
 from peerwatt.errors import PeerWattError
+from peerwatt.runs.checkpoint import write_whole
 from peerwatt.runs.config import ResolvedRun, RunConfig, check_critic
 from peerwatt.runs.execute import finished, warm_up
 from peerwatt.runs.executors import (
@@ -28,10 +29,10 @@ from peerwatt.runs.executors import (
 from peerwatt.runs.executors.in_process import InProcessExecutor
 from peerwatt.runs.executors.processes import ProcessExecutor
 from peerwatt.runs.live import LiveView
-from peerwatt.runs.locks import held
+from peerwatt.runs.locks import BeingMade, held
 from peerwatt.runs.plan import labels_of, resolve_all
 from peerwatt.runs.store import check_writable, run_folder, work_folder
-from peerwatt.runs.work import record_failure
+from peerwatt.runs.work import ATTEMPT_FILE, begin, record_failure
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,29 @@ class Finished:
 def default_workers() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def most_at_once(executor: Executor | None, runs: int) -> int:
+    """Return how many of `runs` runs are executed at once if nobody says otherwise."""
+    if isinstance(executor, InProcessExecutor):
+        return 1
+    # One that has an address is elsewhere, and knows itself what it has room for.
+    return runs if getattr(executor, "address", None) else default_workers()
+
+
+def check_orders(workers: int | None, retries: int, checkpoint_seconds: float) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises:
+        PeerWattError: one of them does not.
+    """
+    for name, value, least in (
+        ("--workers", workers, 1),
+        ("--retries", retries, 0),
+        ("--checkpoint-seconds", checkpoint_seconds, 0),
+    ):
+        if value is not None and not value >= least:
+            raise PeerWattError(f"{name} {value} must be at least {least}.")
 
 
 def run_all(
@@ -68,7 +92,8 @@ def run_all(
     Args:
         configs: the runs; those that are finished already are left alone.
         results: folder of the results.
-        workers: how many runs at once; by default one per core.
+        workers: how many runs at once; by default one per core of this machine, or as many as the
+            executor has room for elsewhere.
         again: do finished runs again, replacing them.
         console: where progress goes.
         executor: where the runs are executed; by default in processes of this machine.
@@ -82,13 +107,7 @@ def run_all(
             that at all. Its text says how many are done.
     """
     console = console or Console(stderr=True)
-    for name, value, least in (
-        ("--workers", workers, 1),
-        ("--retries", retries, 0),
-        ("--checkpoint-seconds", checkpoint_seconds, 0),
-    ):
-        if value is not None and not value >= least:
-            raise PeerWattError(f"{name} {value} must be at least {least}.")
+    check_orders(workers, retries, checkpoint_seconds)
     # The last one of those that differ only in what changes no result, such as their sink.
     runs = list({run_folder(results, run): run for run in resolve_all(configs)}.values())
     labels = labels_of(runs)
@@ -108,11 +127,13 @@ def run_all(
         markets = {(runs[i].task.name, runs[i].mechanism_record.name): runs[i] for i in todo}
         for run in markets.values():
             warm_up(run)
+        if again:
+            for i in todo:
+                _begin_anew(runs[i], results)
         jobs = [Job(i, runs[i].config, labels[i]) for i in todo]
         orders = Orders(
             results=results,
-            workers=max(1, min(workers or default_workers(), len(todo))),
-            again=again,
+            workers=min(workers or most_at_once(executor, len(todo)), len(todo)),
             checkpoint_seconds=checkpoint_seconds,
             retries=retries,
         )
@@ -144,8 +165,23 @@ def _carry_out(
                     ended[event.index] = event.failure
     except KeyboardInterrupt:
         done = sum(failure is None for failure in ended.values())
-        raise KeyboardInterrupt(f"{done} of {len(jobs)} runs were done") from None
+        raise KeyboardInterrupt(f"{done} of {len(jobs)} runs are done") from None
     return {index: failure for index, failure in ended.items() if failure is not None}
+
+
+def _begin_anew(run: ResolvedRun, results: Path) -> None:
+    """Leave a mark that `run` is to be done anew: until it is, whoever resumes takes it up."""
+    with contextlib.suppress(BeingMade), held(results, run, 0):
+        try:
+            attempt = begin(run, results, again=True)
+            mark = attempt.model_copy(update={"begun": attempt.begun - 1})
+            file = work_folder(results, run) / ATTEMPT_FILE
+            write_whole(file, (mark.model_dump_json() + "\n").encode())
+        except OSError as error:
+            raise PeerWattError(
+                f"cannot write {run_folder(results, run)}: {error.strerror}; name another folder "
+                "with --results."
+            ) from error
 
 
 def _record(run: ResolvedRun, results: Path, failure: Failure) -> None:

@@ -45,11 +45,11 @@ class Sink(Protocol):
 
         Args:
             run: the head of its record: `task`, `algorithm`, `critic`, `mechanism`, `shaping`,
-                `seed`, `budget`, `config_hash` as in `result.json`; `folder`, the path that the
-                finished run will have; `files`, the folder that has its files until then, with
-                the policy when the run is finished; `resumed`, the agent-steps that it goes on
-                from, 0 if it begins: what was reported until then is told again; and, for a run
-                that finished earlier, `environment` as in `result.json`.
+                `seed`, `budget`, `config_hash` and `environment` as in `result.json`; `folder`, the
+                path that the finished run will have; `files`, the folder that has its files until
+                then, with the policy when `finish` is called; `resumed`, the agent-steps that it
+                goes on from, 0 if it begins: what was reported until then is told again; and
+                `attempt`, a text that no other attempt at a run has.
         """
         ...
 
@@ -101,7 +101,7 @@ class QueuedSink:
         self._process: subprocess.Popen[bytes] | None = None
         self._event = "start"  # what the sink is busy with
         self._over = False  # it is told nothing more
-        self._rows = self._dropped = self._taken = 0
+        self._rows = self._dropped = self._taken = self._kept = 0
         self._folder: Path | None = None
 
     def start(self, run: Mapping[str, Any]) -> None:
@@ -119,7 +119,7 @@ class QueuedSink:
         if run.get("resumed") and "files" in run:
             try:
                 for row in tracking.rows(Path(run["files"])):
-                    self._rows += 1
+                    self._kept += 1
                     self._put("log", row)
             except (OSError, ValueError) as error:
                 self._note(f"was not told the rows before {run['resumed']:,}: {told(error)}")
@@ -131,7 +131,7 @@ class QueuedSink:
         if self._thread is None or self._over:
             return
         self._rows += 1
-        if self._waiting.qsize() >= self._most_rows:
+        if self._missed - max(0, self._kept - self._taken) > self._most_rows:
             self._dropped += 1
         else:
             self._put("log", dict(row))
@@ -148,20 +148,25 @@ class QueuedSink:
         self._thread.join(self._patience)
         if self._thread.is_alive():
             if not self._over:
-                missed = self._rows - self._dropped - self._taken
+                missed = f": {self._missed:,} rows were not told" if self._missed else ""
                 self._left_out(
                     f"was still busy in {self._event} {self._patience:g} s after the run, and was "
-                    "stopped" + (f": {missed:,} rows were not told" if missed else "")
+                    f"stopped{missed}"
                 )
             self._kill()
             self._thread.join(PATIENCE_FAILED)
         if self._dropped:
             self._note(
-                f"was too slow: {self._dropped:,} of {self._rows:,} rows were dropped; "
-                "`peerwatt sync` tells them later"
+                f"was too slow: {self._dropped:,} of {self._kept + self._rows:,} rows were "
+                "dropped; `peerwatt sync` tells them later"
             )
         if not self.notes and self._folder is not None and self._sink is not None:
             tracking.remember(self._folder, self._name, self._sink, result, live=True)
+
+    @property
+    def _missed(self) -> int:
+        """Rows that the sink has not taken, but for those dropped."""
+        return self._kept + self._rows - self._dropped - self._taken
 
     def _put(self, event: str, content: object) -> None:
         self._waiting.put((event, pickle.dumps((event, content))))
@@ -184,7 +189,9 @@ class QueuedSink:
                 except (OSError, EOFError):
                     problem = "its process ended"
                 if problem is not None and not self._over:
-                    self._left_out(f"failed in {self._event} and was left out from there: {problem}")
+                    self._left_out(
+                        f"failed in {self._event} and was left out from there: {problem}"
+                    )
                 self._taken += event == "log" and problem is None
             if not self._over:
                 self._event = "its exit"
@@ -198,7 +205,11 @@ class QueuedSink:
             # A script, not a fork or a module of a package: nothing of the run is in its memory.
             # A session of its own: Ctrl-C is for the run, which then tells the sink.
             self._process = subprocess.Popen(
-                [sys.executable, sink_process.__file__, str(descriptor), *sys.path],
+                [
+                    *(sys.executable, sink_process.__file__),
+                    *(str(descriptor), str(sink_process.GRACE)),
+                    *sys.path,
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[descriptor],
                 start_new_session=True,
@@ -238,6 +249,3 @@ def tell(
     queued.start(tracking.head(record, folder))
     queued.finish(record)
     return queued.notes
-
-
-GuardedSink = QueuedSink

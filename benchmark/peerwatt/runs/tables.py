@@ -22,7 +22,7 @@ from peerwatt.runs.summary import MEASURES, SCORES, SHOWN_RECORDS, WELFARE, run_
 Level = Literal["run", "episode", "curve"]
 Value = str | int | float | bool | None
 
-MEASURE_UNITS = {"scale": "share of the possible gain", "score": "share", "percent": "%"}
+MEASURE_UNITS = {"scale": "share of the possible gain", "score": "0 to 1", "percent": "%"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ COLUMNS: dict[Level, tuple[Column, ...]] = {
         *KEYS,
         Column("agent_steps", "integer", "agent-steps", "training done at this validation"),
         Column("welfare", "number", MEASURE_UNITS["scale"], f"On validation. {WELFARE.meaning}"),
-        *(Column(s.key, "number", "share", f"On validation. {s.meaning}") for s in SCORES),
+        *(Column(s.key, "number", "0 to 1", f"On validation. {s.meaning}") for s in SCORES),
     ),
 }  # fmt: skip
 """Level -> columns, in order."""

@@ -74,9 +74,7 @@ def was_told(folder: Path, name: str, sink: Any, record: Mapping[str, Any]) -> b
     return _mark(_results(folder), name, sink, record).exists()
 
 
-def remember(
-    folder: Path, name: str, sink: Any, record: Mapping[str, Any], *, live: bool
-) -> None:
+def remember(folder: Path, name: str, sink: Any, record: Mapping[str, Any], *, live: bool) -> None:
     """Note that `sink` was told all of the run in `folder`, if the disk takes it.
 
     If it does not, the worst is that the run is told twice.

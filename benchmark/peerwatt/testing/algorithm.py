@@ -5,7 +5,9 @@ N = 2 and N = 20 households, with and without storage, each with an action space
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +25,8 @@ from peerwatt.community import Task
 from peerwatt.env import BATTERY_ACTIONS, Scenarios, VectorMarket, evaluation_scenarios
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness import Shaping, score_slots
+from peerwatt.runs.resume import Checkpoints
+from peerwatt.runs.stopping import RunStopped
 from peerwatt.runs.training import ShapedMarket, TrainingRun
 from peerwatt.submissions.guards import (
     ENTRY_LEVEL,
@@ -76,15 +80,26 @@ class _WatchedRun(TrainingRun):
         return market
 
 
-def _train(examined: Subject, size: Size, validations: int = 0) -> _Trained:
-    """Train afresh on the community of `size`, and save what comes out."""
+def _train(
+    examined: Subject,
+    size: Size,
+    validations: int = 0,
+    checkpoints: Checkpoints | None = None,
+) -> _Trained:
+    """Train on the community of `size`, afresh or from a checkpoint, and save what comes out."""
     task = community(size)
     budget = examined.budget or BUDGET_PER_HOUSEHOLD * size.households
     if not examined.spec.trainable:
         budget = 0
     critic: Any = SimpleNamespace(score=score_slots)
     run = _WatchedRun(
-        task, seed=1, budget=budget, critic=critic, shaping=Shaping(), validations=validations
+        task,
+        seed=1,
+        budget=budget,
+        critic=critic,
+        shaping=Shaping(),
+        validations=validations,
+        checkpoints=checkpoints,
     )
     before = generators.state()
     with during(f"training on {size.title}"):
@@ -261,6 +276,47 @@ def _check_validation(examined: Subject) -> None:
         "if the policy is validated along the way: act must change nothing that training reads, "
         "and draw from its own generator only",
     )
+
+
+def _check_resume(examined: Subject) -> None:
+    size, saves = SIZES[1], 0
+
+    def count() -> None:
+        nonlocal saves
+        saves += 1
+
+    with TemporaryDirectory() as folder:
+        saved = _train(examined, size, checkpoints=Checkpoints(Path(folder), {}, 0.0, count))
+    if not saves:
+        raise NotApplicable("it does not call run.checkpoint, so an interrupted run begins anew")
+    uninterrupted = _trained(examined, size)
+    _compare_files(
+        examined,
+        uninterrupted,
+        saved,
+        "if checkpoints are saved on the way: let the function that you hand to run.checkpoint "
+        "return a state and change nothing",
+    )
+    for number in sorted({1, (saves + 1) // 2, saves}):
+        left = iter(range(number - 1))
+
+        def interrupt(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise RunStopped
+
+        with TemporaryDirectory() as folder:
+            with contextlib.suppress(RunStopped):
+                _train(examined, size, checkpoints=Checkpoints(Path(folder), {}, 0.0, interrupt))
+            gone_on = _train(examined, size, checkpoints=Checkpoints(Path(folder), {}, math.inf))
+        _compare_files(
+            examined,
+            uninterrupted,
+            gone_on,
+            f"if training is interrupted at checkpoint {number} of {saves} and goes on from there: "
+            "hand all that later iterations read to run.checkpoint (weights, optimiser, "
+            "normalisers, generators that you spawned, counters), put it back after run.resume, "
+            "and do not reset the environments then",
+        )
 
 
 def _check_actions(examined: Subject) -> None:
@@ -523,6 +579,12 @@ CHECKS = (
         "validation",
         "Validation along the way does not change what is learned.",
         _check_validation,
+        needs=(*_PLAYS, "generators", "same-seed"),
+    ),
+    Check(
+        "resume",
+        "Training that is interrupted and goes on from a checkpoint gives the same bytes.",
+        _check_resume,
         needs=(*_PLAYS, "generators", "same-seed"),
     ),
     Check(

@@ -416,8 +416,8 @@ def _check_resumed(examined: Subject) -> None:
                 with during(f"state after {number} calls"):
                     states[number] = _kept(examined, critic.state(), "state")
             expected.append(_score(examined, critic, slots))
-        if not examined.spec.deterministic and critic.usage().calls:
-            raise NotApplicable("it asked a model, which may answer differently another time")
+            if not examined.spec.deterministic and critic.usage().calls:
+                raise NotApplicable("it asked a model, which may answer differently another time")
     for cut, state in states.items():
         with generators.seeded(2), _at_work(examined) as critic:
             with during(f"restore of what it was after {cut} calls"):

@@ -52,7 +52,8 @@ def chances(section: Section) -> dict[tuple[str, str], Interval]:
         for other in labels[index + 1 :]:
             chance = probability_of_improvement(section.scores[one], section.scores[other])
             found[one, other] = chance
-            found[other, one] = Interval(1 - chance.estimate, 1 - chance.high, 1 - chance.low)
+            rest = (1 - chance.estimate, 1 - chance.high, 1 - chance.low)
+            found[other, one] = Interval(*(max(share, 0.0) for share in rest))  # no -0.00
     return found
 
 

@@ -36,6 +36,7 @@ SETTINGS = {
     "disable_code": True,
     "disable_git": True,
     "disable_job_creation": True,
+    "host": "",
     "x_disable_machine_info": True,
     "x_disable_meta": True,
     "x_disable_stats": True,
@@ -80,7 +81,7 @@ class WandbSink:
         return f"{self._mode} {project} {self.folder.absolute()}"
 
     @property
-    def _mode(self) -> str:
+    def _mode(self) -> Any:
         if self.mode != "auto":
             return self.mode
         said = os.environ.get("WANDB_MODE", "")

@@ -130,7 +130,9 @@ class _Worker:
         code = self.process.exitcode or 0
         if code == -signal.SIGKILL:
             return "killed by SIGKILL, as systems do when memory runs out"
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}" if code else "asked to stop by SIGTERM"
 
 
 def _died(why: str, times: int) -> Failure:

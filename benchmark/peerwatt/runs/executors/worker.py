@@ -7,7 +7,7 @@ import traceback
 
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.config import resolve
-from peerwatt.runs.execute import Progress, execute, finished
+from peerwatt.runs.execute import Progress, execute
 from peerwatt.runs.executors import Failure, Job, Orders
 from peerwatt.runs.stopping import Stop
 
@@ -16,17 +16,14 @@ TELL_SECONDS = 0.25
 
 
 def work(job: Job, orders: Orders, progress: Progress, stop: Stop) -> Failure | None:
-    """Execute one run, unless another process has finished it; return what went wrong.
+    """Execute one run; return what went wrong.
 
     Raises:
         RunStopped: `stop` was asked for.
     """
     try:
-        run = resolve(job.config)
-        if not orders.again and finished(run, orders.results):
-            return None
         execute(
-            run,
+            resolve(job.config),
             orders.results,
             sparing(progress),
             again=orders.again,

@@ -232,7 +232,7 @@ def add_to_base(pairs: Sequence[tuple[Pair, list[int]]], results: Path, program:
                 )
             try:
                 done = subprocess.run(
-                    [str(program), *words[1:], "--results", str(results)],
+                    [str(program.absolute()), *words[1:], "--results", str(results)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,

@@ -13,6 +13,7 @@ from peerwatt.runs.entries import Board, Entry, Run, read_boards
 from peerwatt.runs.regression.findings import Finding
 from peerwatt.runs.result import RunResult, full_name
 from peerwatt.runs.store import RESULT_FILE
+from peerwatt.runs.work import read_failure
 
 INFRASTRUCTURE = re.compile(
     r"not enough memory|MemoryError|cannot write|No space left|Read-only file system|worker"
@@ -20,7 +21,6 @@ INFRASTRUCTURE = re.compile(
     re.IGNORECASE,
 )
 """Failures that say nothing about the code: the machine had no memory, disk or network left."""
-MOST_FAILURE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _without_partner(title: str, entry: Entry, here: Sequence[Board], new: Path)
     failed = dict(_failures(new, _folder(entry.runs[0])))
     telling = [text for seed, text in sorted(failed.items()) if not INFRASTRUCTURE.search(text)]
     if telling:
-        text = f"every run fails in NEW: {_last_line(telling[0])}"
+        text = f"every run fails in NEW: {telling[0]}"
         return Finding("runs", title, "regression", text)
     text = f"NEW has no such runs; add them with `{command_for(entry.first, entry, new)}`."
     return Finding("runs", title, "undecided", text)
@@ -235,7 +235,7 @@ def _missing(pair: Pair, new: Path) -> Iterator[Finding]:
     if telling:
         seed, text = next(iter(telling.items()))
         more = f" (and {len(telling) - 1} more)" if len(telling) > 1 else ""
-        sentence = f"seed {seed} fails in NEW{more}, not in BASE: {_last_line(text)}"
+        sentence = f"seed {seed} fails in NEW{more}, not in BASE: {text}"
         yield Finding("runs", pair.title, "regression", sentence)
     elif pair.scripted or not pair.seeds:
         command = command_for(pair.new.first, pair.base, new)
@@ -244,14 +244,12 @@ def _missing(pair: Pair, new: Path) -> Iterator[Finding]:
 
 
 def _failures(results: Path, entry: Path) -> Iterator[tuple[int, str]]:
-    """Yield seed and text of each failed run in the folder of an entry."""
-    for file in (results / entry).glob(".seed-*.work/failure.json"):
-        digits = file.parent.name.removeprefix(".seed-").removesuffix(".work")
-        try:
-            if file.stat().st_size <= MOST_FAILURE and digits.isdigit():
-                yield int(digits), str(json.loads(file.read_bytes())["text"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    """Yield seed and error of each failed run in the folder of an entry."""
+    for work in (results / entry).glob(".seed-*.work"):
+        digits = work.name.removeprefix(".seed-").removesuffix(".work")
+        failed = read_failure(work)
+        if failed is not None and digits.isdigit():
+            yield int(digits), _last_line(failed.text)
 
 
 def _last_line(text: str) -> str:

@@ -118,22 +118,16 @@ class Sender:
                 return Sent(reply, attempt, usage, seconds)
             except TransportError as error:
                 failure = error
+            except asyncio.CancelledError:
+                # The server may go on with it, so what was reserved for it stays spent.
+                given_up = TransportError("given-up", "it was not waited for any longer")
+                self._note(request, key, attempt, repair, most, start, given_up)
+                raise
             finally:
                 self._over()
             usage = most if failure.charged else Usage(0, 0, 0)
             self._settle(most, usage)
-            self._tally.failed[failure.reason] += 1
-            self._journal.exchange(
-                request,
-                key=key,
-                attempt=attempt,
-                repair=repair,
-                usage=usage,
-                seconds=self._now() - start,
-                reply=None,
-                problem=failure.reason,
-                detail=self._say(str(failure)),
-            )
+            self._note(request, key, attempt, repair, usage, start, failure)
             self._check_hopeless(failure)
             self._reached = self._reached or failure.reason != "connect"
             last = 1 if not self._reached else self._options.retries
@@ -147,6 +141,30 @@ class Sender:
                 "right?"
             )
         raise failure
+
+    def _note(
+        self,
+        request: Request,
+        key: str,
+        attempt: int,
+        repair: bool,
+        usage: Usage,
+        start: float,
+        failure: TransportError,
+    ) -> None:
+        """Count and write down a request without a reply."""
+        self._tally.failed[failure.reason] += 1
+        self._journal.exchange(
+            request,
+            key=key,
+            attempt=attempt,
+            repair=repair,
+            usage=usage,
+            seconds=self._now() - start,
+            reply=None,
+            problem=failure.reason,
+            detail=self._say(str(failure)),
+        )
 
     async def _once(self, request: Request) -> Reply:
         """Send `request` once; whatever goes wrong is a `TransportError`."""
