@@ -249,8 +249,9 @@ def test_the_front(reported):
     folder = reported(
         *entry("rich", 14.0, metrics=less),
         *entry("fair", 16.0, metrics=fair),
-        *entry("worse", 16.1, metrics=less),
+        *entry("worse", 16.1, metrics=less | {"ftg": [0.6, 0.6]}),
         *entry("worst", 19.0, metrics=less),
+        *entry("equal", 18.0, metrics=fair),
     )
     (grid,) = [
         t for t in Page((folder / "report.html").read_text()).tables if t[0][2] == "Mean saving %"
@@ -262,6 +263,7 @@ def test_the_front(reported):
     # "fair" is better in both, but in welfare by less than the intervals.
     assert standing["worse"].endswith("perhaps on it")
     assert standing["worst"] == "0.50"
+    assert standing["equal"] == "0.90"  # exactly as fair as "fair", and poorer
 
 
 def test_variants_of_an_algorithm_look_different(reported):

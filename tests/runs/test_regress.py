@@ -128,8 +128,8 @@ def test_a_metric_that_is_lost_is_a_regression(folders):
 
 def test_other_metrics_are_demanded_only_if_asked_for(folders):
     base, new = folders
-    learner(base, 0.9 + NOISE[:10])
-    learner(new, 0.9 + OTHER[:10])
+    learner(base, [0.9] * 10)
+    learner(new, [0.899, 0.901] * 5)
     narrow = {"margins": {"worst_off": 1e-6}}
     assert compare(base, new, Settings(**narrow)).outcome == "no worse"
     assert compare(base, new, Settings(**narrow, require_all=True)).outcome == "undecided"
@@ -209,14 +209,14 @@ def test_seeds_are_added_until_it_is_decided(folders, monkeypatch, tmp_path):
         base, new, Settings(), most=32, program=tmp_path, console=None, told=told.append
     )
     assert report.looks == (4, 8, 16, 32)
-    assert [one.outcome for one in told][0] == "undecided" and report.outcome == "no worse"
+    assert told[0].outcome == "undecided" and report.outcome == "no worse"
     plan = json.loads(next((new / ".regress").iterdir()).read_text())
     [seen] = plan["seen"].values()
     assert [len(look) for look in seen] == [4, 8, 16, 32][: len(seen)]
     assert plan["verdicts"] == ["no worse"]
     # A call without --until-decided goes on with the plan: same level, same verdict.
     assert compare(base, new, Settings()).looks == (4, 8, 16, 32)
-    with pytest.raises(PeerWattError, match="seeds were added by a plan with --alpha 0.05"):
+    with pytest.raises(PeerWattError, match="seeds were added by a plan with"):
         compare(base, new, Settings(alpha=0.1))
 
 

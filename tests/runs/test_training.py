@@ -1,13 +1,20 @@
 """The harness's promises to whoever trains: determinism, isolation, shaping, budget."""
 
+import functools
+import json
+import math
+
 import numpy as np
 import pytest
 
 from peerwatt.env import VectorMarket
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import Evaluator
+from peerwatt.evaluation.metrics import METRICS
 from peerwatt.fairness import FairnessScores, Shaping
 from peerwatt.plugins.loader import load_task
+from peerwatt.runs.resume import Checkpoints
+from peerwatt.runs.stopping import RunStopped, Stop
 from peerwatt.runs.training import ShapedMarket, TrainingRun
 from peerwatt_algorithms.ippo import IPPO, IPPOPolicy
 from peerwatt_critics.none import NoCritic
@@ -48,6 +55,95 @@ def test_evaluation_on_or_off_changes_no_parameter(task):
     silent, other = train(task, validations=0)
     assert not silent.curve
     assert parameters(policy) == parameters(other)
+
+
+@pytest.mark.parametrize("critic", [NoCritic, RuleCritic])
+def test_neither_number_nor_length_of_evaluations_changes_a_parameter(task, monkeypatch, critic):
+    plain = parameters(train(task, validations=0, critic=critic())[1])
+    for validations in (1, 10):
+        assert parameters(train(task, validations=validations, critic=critic())[1]) == plain
+    monkeypatch.setattr(
+        "peerwatt.runs.training.Evaluator", functools.partial(Evaluator, episodes=3)
+    )
+    assert parameters(train(task, validations=3, critic=critic())[1]) == plain
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_reports_tell_what_critics_gave_and_every_metric_of_validations(task, tmp_path):
+    for name in ("plain", "shaped"):
+        (tmp_path / name).mkdir()
+    train(task, folder=tmp_path / "plain", validations=2)
+    shaping = Shaping(ftg=1, fbs=0, fpp=0, ftb=0, warm=0.5, ramp=0)
+    run, _ = train(
+        task, folder=tmp_path / "shaped", critic=Everything(), shaping=shaping, validations=2
+    )
+    plain, shaped = rows(tmp_path / "plain"), rows(tmp_path / "shaped")
+    assert not any(name.startswith("critic_") for row in plain for name in row)
+    assert not any(name.startswith("critic_") for row in shaped[:3] for name in row)
+    names = ("critic_ftg", "critic_fbs", "critic_fpp", "critic_ftb", "critic_bonus")
+    assert [[row[name] for name in names] for row in shaped[3:]] == [[1.0] * 5] * 3
+    validated = [row for row in shaped if "validation_welfare" in row]
+    assert len(validated) == len(run.curve) > 1
+    expected = {"welfare", *METRICS}
+    for row in validated:
+        assert {n.removeprefix("validation_") for n in row if "validation_" in n} == expected
+    assert not any("seconds" in row for row in shaped)
+    clock = (tmp_path / "shaped" / "clock.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["agent_steps"] for line in clock]
+    assert steps == [row["agent_steps"] for row in shaped]
+
+
+def test_an_algorithm_that_makes_other_environments_cannot_resume(task, tmp_path):
+    def run_with(*sizes):
+        checkpoints = Checkpoints(tmp_path, {}, 0.0)
+        run = TrainingRun(
+            task,
+            seed=1,
+            budget=100,
+            critic=NoCritic(),
+            shaping=Shaping(),
+            checkpoints=checkpoints,
+        )
+        for size in sizes:
+            run.envs(size).reset()
+        return run
+
+    run = run_with(2, 3)
+    assert run.resume() is None
+    run.checkpoint(lambda: {"x": 1})
+    assert run_with(2, 3).resume() == {"x": 1}
+    with pytest.raises(PeerWattError, match="with 1 environments made, but the checkpoint has 2"):
+        run_with(2).resume()
+    with pytest.raises(PeerWattError, match="num_envs 3, but that of the snapshot has 2"):
+        run_with(3, 2).resume()
+
+
+def test_a_stop_waits_for_the_next_checkpoint_but_not_long(task, tmp_path, monkeypatch):
+    stop = Stop()
+    run = TrainingRun(
+        task,
+        seed=1,
+        budget=10**6,
+        critic=NoCritic(),
+        shaping=Shaping(),
+        checkpoints=Checkpoints(tmp_path, {}, math.inf),
+        stop=stop,
+    )
+    env = run.envs(1)
+    run.resume()
+    env.reset()
+    actions = np.zeros((1, 15, 3), np.int64)
+    stop.ask()
+    env.step(actions)
+    with pytest.raises(RunStopped):
+        run.checkpoint(dict)
+    assert Checkpoints(tmp_path, {}, 0.0).agent_steps == 15
+    monkeypatch.setattr("peerwatt.runs.training.STOP_SECONDS", 0.0)
+    with pytest.raises(RunStopped):
+        env.step(actions)
 
 
 def test_the_curve_ends_with_the_returned_policy(task):

@@ -287,9 +287,9 @@ class Resumable(Good):
 
 @registered("resume", "policy.json differs if training is interrupted at checkpoint")
 @dataclass(frozen=True)
-class LosesItsBest(Resumable):
+class LosesItsLevel(Resumable):
     def put_back(self, kept):
-        return -np.inf, kept["level"]
+        return kept["best"], kept["level"] + 1
 
 
 @registered("resume", "policy.json differs if checkpoints are saved on the way")

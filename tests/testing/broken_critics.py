@@ -397,3 +397,59 @@ class StoringWork(Work):
 class Stores(Opened):
     weight: float = 0.5
     work = StoringWork
+
+
+class SavedWork(DrawingWork):
+    def state(self):
+        return {
+            "done": {"slots": self.done.slots, "undefined": self.done.undefined},
+            "generator": self.session.generator.bit_generator.state,
+        }
+
+    def restore(self, state):
+        done = state["done"]
+        self.done = CriticUsage(**done, scored=done["slots"] - done["undefined"])
+        self.session.generator.bit_generator.state = state["generator"]
+
+
+@registered("", "", deterministic=False)
+@dataclass(frozen=True)
+class CanBeSaved(Opened):
+    weight: float = 0.5
+    work = SavedWork
+
+
+class ForgetfulWork(SavedWork):
+    def restore(self, state):
+        pass
+
+
+@registered("resumed", "it scores call 2 otherwise than without", deterministic=False)
+@dataclass(frozen=True)
+class ForgetsItsDice(Opened):
+    weight: float = 0.5
+    work = ForgetfulWork
+
+
+class SharingWork(SavedWork):
+    def state(self):
+        return {"generator": self.session.generator}
+
+
+@registered("resumed", "holds a Generator, which cannot be saved", deterministic=False)
+@dataclass(frozen=True)
+class SavesAnObject(Opened):
+    weight: float = 0.5
+    work = SharingWork
+
+
+class OneWayWork(Work):
+    def state(self):
+        return {}
+
+
+@registered("resumed", "it has state but no restore: give it both, or neither")
+@dataclass(frozen=True)
+class SavesInVain(Opened):
+    weight: float = 0.5
+    work = OneWayWork

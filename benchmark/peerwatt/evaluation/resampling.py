@@ -20,7 +20,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
-"""Bootstrap resamples; the Monte Carlo error of a bound is then about 1 % of the interval."""
+"""Bootstrap resamples; the Monte Carlo error of a bound is then 1 to 4 % of the interval."""
 
 MIN_RUNS = 5
 """Runs that an entry needs for an interval and a rank; with fewer, intervals cover too little."""

@@ -76,7 +76,16 @@ def read_attempt(work: Path) -> Attempt | None:
 
 
 def begin(run: ResolvedRun, results: Path, again: bool) -> Attempt:
-    """Make the work folder of `run` ready, and return the attempt that is begun or gone on with.
+    """Begin to work at `run`; see `prepare`. Return the attempt, with this beginning counted."""
+    attempt, work = prepare(run, results, again), work_folder(results, run)
+    attempt = attempt.model_copy(update={"begun": attempt.begun + 1})
+    _write_attempt(work, attempt)
+    (work / FAILURE_FILE).unlink(missing_ok=True)
+    return attempt
+
+
+def prepare(run: ResolvedRun, results: Path, again: bool) -> Attempt:
+    """Make the work folder of `run`, and return the attempt that will be begun or gone on with.
 
     Raises:
         PeerWattError: the transcript of an earlier attempt is still being written.
@@ -93,11 +102,13 @@ def begin(run: ResolvedRun, results: Path, again: bool) -> Attempt:
         attempt = Attempt(
             id=uuid.uuid4().hex, again=again, config_hash=run.config_hash, started=now(), begun=0
         )
-    work.mkdir(parents=True, exist_ok=True)
-    attempt = attempt.model_copy(update={"begun": attempt.begun + 1})
-    write_whole(work / ATTEMPT_FILE, (attempt.model_dump_json() + "\n").encode())
-    (work / FAILURE_FILE).unlink(missing_ok=True)
+        work.mkdir(parents=True)
+        _write_attempt(work, attempt)
     return attempt
+
+
+def _write_attempt(work: Path, attempt: Attempt) -> None:
+    write_whole(work / ATTEMPT_FILE, (attempt.model_dump_json() + "\n").encode())
 
 
 def forget(folder: Path, work: Path) -> None:

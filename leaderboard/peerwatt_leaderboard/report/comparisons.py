@@ -61,8 +61,8 @@ def front(rows: list[Row], measure: Measure) -> dict[str, Standing]:
     """Say of each entry whether it is on the front of welfare and `measure`.
 
     "yes": no other is as good in both and better in one. "perhaps": one is, but by less than the
-    intervals. "no": one is better in both by intervals that do not meet. Without intervals, nothing
-    but the estimates can be compared, and there is no "perhaps".
+    intervals. "no": one is, by intervals that do not overlap. Without intervals, nothing but the
+    estimates can be compared, and there is no "perhaps".
     """
     points: dict[str, tuple[Interval, Interval]] = {}
     for row in rows:
@@ -82,7 +82,8 @@ def _standing(label: str, points: Mapping[str, tuple[Interval, Interval]]) -> St
         if not ahead or (u.estimate, v.estimate) == (x.estimate, y.estimate):
             continue
         bounded = np.isfinite([*x, *y, *u, *v]).all()
-        if not bounded or (u.low > x.high and v.low > y.high):
+        apart = u.low >= x.high and v.low >= y.high and (u.low > x.high or v.low > y.high)
+        if not bounded or apart:
             return "no"
         standing = "perhaps"
     return standing

@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +205,7 @@ class _Driver:
             .remote()
         )
 
-    def events(self, indices: Sequence[int]) -> Iterator[Event]:
+    def events(self, indices: Sequence[int]) -> Generator[Event, None, None]:
         """Execute the runs and yield what happens; stop them politely when closed."""
         waiting = deque(indices)
         try:

@@ -73,6 +73,9 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
                     _join(ray, str(address))
                 else:
                     _start(ray, cpus, folder)
+            # Ray prints pages about lost nodes, which the executor tells in a line; there is no
+            # public switch. Where this one is gone, they are printed.
+            ray._private.worker._worker_logs_enabled = False
             yield ray
         finally:
             try:
