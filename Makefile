@@ -48,7 +48,7 @@ $(VENV)/.llm: tests/llm/requirements.txt $(VENV)/.dev
 	@touch $@
 
 demo: $(VENV)/.train
-	$(BIN)/peerwatt bench quick --results $(RESULTS)
+	$(BIN)/peerwatt run --suite quick --results $(RESULTS)
 	$(BIN)/peerwatt leaderboard build --results $(RESULTS) --out $(SITE)
 
 # numba's cache does not notice an edited kernel that another file calls, so tests start without.

@@ -116,7 +116,7 @@ def test_the_reference_lists_every_metric_option_and_command(site):
     assert "Step size of Adam at the start." in page("algorithms")
     for name in registry()["command"]:
         assert f"peerwatt {name}" in page("command-line")
-    for command in ("run", "bench", "evaluate", "compare", "plugins", "submit", "schema", "list"):
+    for command in ("run", "status", "resume", "regress", "golden", "export", "report", "compare", "submit", "sync"):
         assert f'<h2 id="{command}">' in page("command-line")
 
 

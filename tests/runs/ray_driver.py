@@ -1,5 +1,6 @@
 """A command for the tests of Ray: executes runs and prints what happens, a line of JSON each."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def main(results, address, budget, *executor):
     try:
         options = json.loads(executor[0]) if executor else {}
         for event in RayExecutor(address or None, **options).run(jobs, orders):
-            print(json.dumps([type(event).__name__, *vars(event).values()], default=vars), flush=True)
+            print(json.dumps([type(event).__name__, *dataclasses.astuple(event)]), flush=True)
     except PeerWattError as error:
         print(json.dumps(["Refused", str(error)]), flush=True)
     except KeyboardInterrupt:

@@ -94,6 +94,6 @@ def run(arguments: list[str]) -> None:
     welfare = [[x for run in entry if (x := run[WELFARE.key]) is not None] for entry in values]
     if not all(welfare):
         return
-    chance = probability_of_improvement(welfare[1], welfare[0], np.random.default_rng(0))
+    chance = probability_of_improvement(welfare[1], welfare[0])
     bounds = f" [{chance.low:.2f}, {chance.high:.2f}]" if math.isfinite(chance.low) else ""
     print(f"probability that {names[1]} has the higher welfare: {chance.estimate:.2f}{bounds}")
