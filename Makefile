@@ -19,7 +19,7 @@ help:
 	@echo "                on two cores 3 minutes of tests, 8 to 25 of table, which resumes)"
 	@echo "make docs       build the documentation into $(DOCS)"
 	@echo "make board      build the page of the submitted entries from leaderboard/results"
-	@echo "make perf       measure speed (environment, clearing, training, evaluation)"
+	@echo "make perf       measure speed (environment, clearing, training, evaluation), intervals and verdicts"
 	@echo "make format     format the code"
 	@echo "make clean      remove the environment, caches, results and page of the demo"
 
@@ -89,6 +89,8 @@ perf: $(VENV)/.dev
 	$(BIN)/python perf/mechanisms.py
 	$(BIN)/python perf/training.py
 	$(BIN)/python perf/evaluation.py
+	$(BIN)/python perf/intervals.py
+	$(BIN)/python perf/verdicts.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix

@@ -246,8 +246,8 @@ def sinks() -> str:
     parts = [
         "# Sinks",
         "A sink gets the numbers of a run as they come. `result.json` and `metrics.jsonl` are "
-        "always written, with or without one. Options are given as `--track.NAME VALUE`. Bring your "
-        "own: [Your sink](../your-sink.md).",
+        "always written, with or without one. Options are given as `--track.NAME VALUE`. Bring "
+        "your own: [Your sink](../your-sink.md).",
     ]
     parts += [_plugin(name, plugin, "track") for name, plugin in _named("sink")]
     return "\n\n".join(parts)

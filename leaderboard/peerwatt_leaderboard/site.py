@@ -400,8 +400,8 @@ def _write_data(section: Section, folder: Path, published: Published) -> None:
             m.key: {"title": m.title, "unit": m.unit, "better": m.better, "meaning": m.meaning}
             for m in MEASURES
         },
-        "aggregate": "interquartile mean over seeds, nominal 95 % percentile bootstrap interval "
-        f"from {MIN_RUNS} seeds on",
+        "aggregate": "interquartile mean over seeds, nominal 95 % expanded percentile bootstrap "
+        f"interval from {MIN_RUNS} seeds on",
         "entries": records,
     }
     text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)

@@ -215,15 +215,18 @@ def _words_of_kinds(words: list[str]) -> dict[str, list[str]]:
     Raises:
         PeerWattError: a word belongs to no option of a plugin.
     """
+    from peerwatt.cli.options import flag_of
+
+    kinds = {flag_of(kind): kind for kind in PLUGIN_KINDS}
     found: dict[str, list[str]] = {}
-    kind = ""
+    flag = ""
     for word in words:
         if word.startswith("--"):
-            kind, dot, _ = word.removeprefix("--").partition(".")
-            kind = kind if dot else ""
-        if kind not in PLUGIN_KINDS:
+            flag, dot, _ = word.removeprefix("--").partition(".")
+            flag = flag if dot else ""
+        if flag not in kinds:
             raise PeerWattError(f"peerwatt plugins doctor does not know {word!r}.")
-        found.setdefault(kind, []).append(word)
+        found.setdefault(kinds[flag], []).append(word)
     return found
 
 
@@ -270,11 +273,12 @@ def _options(patient: _Patient, words: list[str]) -> dict[str, Any]:
     """Return the options that `words` state, as `peerwatt run` reads them."""
     if not words:
         return {}
-    from peerwatt.cli.options import options_of, parse
+    from peerwatt.cli.options import flag_of, options_of, parse
 
     kind = patient.kind
-    named = dataclasses.make_dataclass("Named", [(kind, str)], frozen=True)
-    line = [f"--{kind}", patient.full_name, *words]
+    flag = flag_of(kind)
+    named = dataclasses.make_dataclass("Named", [(flag, str)], frozen=True)
+    line = [f"--{flag}", patient.full_name, *words]
     _, parsed = parse(named, line, "peerwatt plugins doctor", "Options of the plugin.")
     return dict(options_of(getattr(parsed, f"{kind}_options", None)))
 

@@ -61,7 +61,7 @@ class Criticism:
             store=results,
             transcript=self._transcript,
             tail=self._transcript.tail,
-            expected_slots=_expected_slots(run),
+            expected_slots=slots_to_score(run),
         )
 
     def usage(self, critic: Any) -> tuple[CriticUsage | None, list[str]]:
@@ -86,7 +86,7 @@ class Criticism:
         self._transcript.close()
 
 
-def _expected_slots(run: ResolvedRun) -> int:
+def slots_to_score(run: ResolvedRun) -> int:
     """Return how many slots are played after the warm-up of the shaping, if all goes by budget."""
     shaping = run.config.shaping
     if not any((shaping.ftg, shaping.fbs, shaping.fpp, shaping.ftb)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.session import Forecast
 from peerwatt.runs.config import ResolvedRun
+from peerwatt.runs.criticism import slots_to_score
 from peerwatt.runs.result import RunResult
 from peerwatt.runs.store import RESULT_FILE, read_result, run_folder
 
@@ -91,14 +92,6 @@ def _measured(run: ResolvedRun, results: Path) -> Callable[[int], float] | None:
             usual = (rest if steps else rest + training) / len(found)
             return lambda left: usual + left * pace
     return None
-
-
-def slots_to_score(run: ResolvedRun) -> int:
-    """Return how many slots a training puts to its critic, if all goes by budget."""
-    shaping = run.config.shaping
-    if not any((shaping.ftg, shaping.fbs, shaping.fpp, shaping.ftb)):
-        return 0
-    return int(run.budget // run.task.community.size * max(0.0, 1.0 - shaping.warm))
 
 
 def _forecast(todo: Sequence[ResolvedRun]) -> Forecast:
