@@ -46,7 +46,7 @@ class Execution:
     executor: Literal["processes", "in-process", "ray"] = "processes"
     """Where runs are executed: processes of this machine, this process itself, or a Ray cluster."""
     address: str | None = None
-    """Address of the Ray cluster, such as ray://head:10001 or auto; by default one of its own."""
+    """Address of the Ray cluster, HOST:PORT of its head or auto; by default one of its own."""
     run_cpus: float = 1.0
     """Cores that Ray reserves for a run."""
     run_memory: float | None = None

@@ -14,7 +14,6 @@ from typing import cast
 from rich.console import Console
 
 from peerwatt.errors import PeerWattError
-from peerwatt.runs.checkpoint import write_whole
 from peerwatt.runs.config import ResolvedRun, RunConfig, check_critic
 from peerwatt.runs.execute import finished, warm_up
 from peerwatt.runs.executors import (
@@ -31,8 +30,8 @@ from peerwatt.runs.executors.processes import ProcessExecutor
 from peerwatt.runs.live import LiveView
 from peerwatt.runs.locks import BeingMade, held
 from peerwatt.runs.plan import labels_of, resolve_all
-from peerwatt.runs.store import check_writable, run_folder, work_folder
-from peerwatt.runs.work import ATTEMPT_FILE, begin, record_failure
+from peerwatt.runs.store import check_writable, run_folder
+from peerwatt.runs.work import prepare, record_failure
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,11 @@ def run_all(
     todo = [i for i, run in enumerate(runs) if again or not finished(run, results)]
     done = len(runs) - len(todo)
     if done:
-        sinks = " and tell no sink" if any(run.config.sink for run in runs) else ""
+        sinks = (
+            " (`peerwatt sync` tells a sink of them)"
+            if any(run.config.sink for run in runs)
+            else ""
+        )
         console.print(
             f"{done} of {len(runs)} runs are finished already{sinks} (--again repeats them)."
         )
@@ -173,10 +176,7 @@ def _begin_anew(run: ResolvedRun, results: Path) -> None:
     """Leave a mark that `run` is to be done anew: until it is, whoever resumes takes it up."""
     with contextlib.suppress(BeingMade), held(results, run, 0):
         try:
-            attempt = begin(run, results, again=True)
-            mark = attempt.model_copy(update={"begun": attempt.begun - 1})
-            file = work_folder(results, run) / ATTEMPT_FILE
-            write_whole(file, (mark.model_dump_json() + "\n").encode())
+            prepare(run, results, again=True)
         except OSError as error:
             raise PeerWattError(
                 f"cannot write {run_folder(results, run)}: {error.strerror}; name another folder "
