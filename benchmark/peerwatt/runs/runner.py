@@ -30,7 +30,7 @@ from peerwatt.runs.executors.processes import ProcessExecutor
 from peerwatt.runs.live import LiveView
 from peerwatt.runs.locks import BeingMade, held
 from peerwatt.runs.plan import labels_of, resolve_all
-from peerwatt.runs.store import check_writable, run_folder
+from peerwatt.runs.store import check_writable, run_folder, work_folder
 from peerwatt.runs.work import prepare, record_failure
 
 
@@ -120,7 +120,7 @@ def run_all(
             else ""
         )
         console.print(
-            f"{done} of {len(runs)} runs are finished already{sinks} (--again repeats them)."
+            f"{done} of {len(runs)} runs are finished already{told} (--again repeats them)."
         )
     failures: dict[int, Failure] = {}
     if todo:

@@ -350,22 +350,23 @@ class _Driver:
         return Ended(index, Failure(sentence, bad_input=False, lost=True))
 
     def _look_after_pending(self) -> None:
-        """Warn of runs that the cluster has no room for, and give up if it will never have any."""
+        """Warn if the cluster has no room for any run, and give up if it will never have any."""
+        if any(place.began for place in self._places.values()):
+            return  # the others wait for these
         now = time.monotonic()
-        pending = [place for place in self._places.values() if not place.began]
-        oldest = min((place.since for place in pending), default=now)
+        oldest = min((place.since for place in self._places.values()), default=now)
         if now - max(oldest, self._warned) < PENDING_SECONDS:
             return
         self._warned = now
-        room = [n for n in alive(self._ray) if n.cpus >= self._cpus and n.memory >= self._memory]
-        if not room and len(pending) == len(self._places):
+        if not any(
+            node.cpus >= self._cpus and node.memory >= self._memory for node in alive(self._ray)
+        ):
             raise PeerWattError(
                 "no node of the Ray cluster that could take a run is left: what is done is kept, "
                 "and `peerwatt resume` goes on when there are nodes again."
             )
         _logger.warning(
-            "%d runs have waited for %.0f s for a place in the Ray cluster, which others may use.",
-            len(pending),
+            "runs have waited for %.0f s for a place in the Ray cluster, which others may use.",
             now - oldest,
         )
 

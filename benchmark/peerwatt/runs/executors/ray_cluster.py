@@ -21,6 +21,7 @@ from typing import Any
 from peerwatt.errors import PeerWattError, shown, told
 
 CONNECT_SECONDS = 5.0
+"""Time for an address to answer at all."""
 JOIN_SECONDS = 30.0
 """Time for joining a cluster; where there is none, Ray itself would try for many minutes."""
 NODE_SECONDS = 120.0
@@ -31,6 +32,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that it will be the default
 }
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""Empty frame of HTTP/2 by which both sides begin; byte 3 is its type (RFC 9113, 3.4 and 4.1)."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +128,16 @@ def _check_reachable(address: str) -> None:
     if address != "auto":
         host, _, port = address.rpartition(":")
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
-                pass
-        except ValueError:
+            answer = _greeting(host.strip("[]"), int(port))
+        except (ValueError, OverflowError):
             raise PeerWattError(
                 f"--address {shown(address, 100)} must be HOST:PORT of the head of a Ray cluster, "
                 "such as 10.0.0.1:6379, or auto."
             ) from None
         except OSError as error:
             raise _unjoinable(address, error.strerror or str(error)) from None
+        if answer[3:4] != _SETTINGS[3:4]:
+            raise _unjoinable(address, "what answers there is no head of a Ray cluster")
     script = (
         "import logging, sys, ray\n"
         "try:\n"
@@ -156,6 +160,20 @@ def _check_reachable(address: str) -> None:
         raise _unjoinable(address, f"no answer within {JOIN_SECONDS:g} s") from None
     if done.returncode:
         raise _unjoinable(address, done.stdout or done.stderr[-300:] or "it ended")
+
+
+def _greeting(host: str, port: int) -> bytes:
+    """Return the header of the first frame that a gRPC server sends, be it a head's or another's.
+
+    Raises:
+        OSError: there is no answer.
+        ValueError: there can be no such address.
+    """
+    with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return _SETTINGS  # it speaks to nobody without a certificate
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)
+        return connection.recv(len(_SETTINGS))
 
 
 def _unjoinable(address: str, why: str) -> PeerWattError:
