@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -32,12 +33,12 @@ from peerwatt.runs.executors.gathering import (
     unpack_work,
 )
 from peerwatt.runs.executors.ray import RayExecutor
-from peerwatt.runs.store import read_result, run_folder
+from peerwatt.runs.store import read_result, run_folder, work_folder
 
 HERE = Path(__file__).parent
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
-BUDGET = 150_000
-LONG = 1_500_000
+BUDGET = 300_000
+SEEDS = (0, 1)
 
 
 def test_only_news_of_the_current_attempt_count():
@@ -102,38 +103,41 @@ def test_a_critic_that_asks_is_refused(tmp_path):
         next(RayExecutor().run([Job(0, asks, "")], Orders(results=tmp_path, workers=1)))
 
 
-def begin(results, address, budget=BUDGET, **options):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            HERE / "ray_driver.py",
-            results,
-            address,
-            str(budget),
-            json.dumps(options),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def begin(results, address, **options):
+    """Start a command that executes a run for each of `SEEDS`; its noise goes to a file."""
+    words = [sys.executable, HERE / "ray_driver.py", results, address, BUDGET, json.dumps(options)]
+    with noise(results).open("a") as file:
+        return subprocess.Popen(
+            [str(word) for word in words],
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            start_new_session=True,
+        )
 
 
-def all_events(results, address, budget=BUDGET, **options):
-    done, noise = begin(results, address, budget, **options).communicate(timeout=300)
-    assert noise == ""
+def noise(results):
+    return results.with_name("noise.txt")
+
+
+def all_events(results, address, **options):
+    done, _ = begin(results, address, **options).communicate(timeout=240)
+    assert noise(results).read_text() == ""
     return [json.loads(line) for line in done.splitlines()]
 
 
-def expected(folder, budget):
-    for seed in range(2):
-        execute(resolve(config(seed, budget)), folder)
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Return a folder with the runs as this process executes them."""
+    folder = tmp_path_factory.mktemp("reference")
+    for seed in SEEDS:
+        execute(resolve(config(seed, BUDGET)), folder)
     return folder
 
 
-def assert_same(results, reference, budget):
-    for seed in range(2):
-        run = resolve(config(seed, budget))
+def assert_same(results, reference):
+    for seed in SEEDS:
+        run = resolve(config(seed, BUDGET))
         folder, other = run_folder(results, run), run_folder(reference, run)
         assert not list(folder.parent.glob(".*"))
         result = read_result(folder)
@@ -155,6 +159,7 @@ def processes(mark):
 
 
 def children(of):
+    """Return the process ids of the children of a process."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -195,9 +200,13 @@ class TwoNodes:
         """End all that is left."""
         for node in (OTHER, HEAD):
             self.kill(node)
-        for process in processes(str(self.folder)):
+        for process in self.left():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+
+    def left(self):
+        """Return the processes that are left."""
+        return processes(str(self.folder)) | processes(self.address)
 
 
 @pytest.fixture
@@ -214,84 +223,95 @@ def two_nodes(monkeypatch):
     finally:
         if cluster is not None:
             cluster.close()
-        until = time.monotonic() + 30
-        while processes(folder) and time.monotonic() < until:
-            time.sleep(0.2)
-        left = processes(folder)
+            until = time.monotonic() + 30
+            while cluster.left() and time.monotonic() < until:
+                time.sleep(0.2)
+            assert not cluster.left()
         shutil.rmtree(folder, ignore_errors=True)
-        assert not left
 
 
 @pytest.mark.slow
-def test_a_cluster_of_its_own_gives_the_same_bytes_and_leaves_nothing(tmp_path):
+def test_a_cluster_of_its_own_is_interrupted_goes_on_and_leaves_nothing(tmp_path, reference):
     pytest.importorskip("ray")
+    results = tmp_path / "ray"
     before = set(Path("/tmp").glob("pw-ray-*"))
-    events = all_events(tmp_path / "ray", "")
+    command = begin(results, "")
+    for line in command.stdout:
+        if json.loads(line)[0] == "Played" and list(results.rglob(".*.work/checkpoint.npz")):
+            break
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does
+    rest = [json.loads(line) for line in command.stdout]
+    assert rest[-1] == ["Interrupted"]
+    assert command.wait(60) == 0
+    events = all_events(results, "")
     assert sorted(e[1] for e in events if e[0] == "Began") == [0, 1]
+    assert not [e for e in events if e[0] == "Lost"]
     assert sorted(e[1:] for e in events if e[0] == "Ended") == [[0, None], [1, None]]
-    assert_same(tmp_path / "ray", expected(tmp_path / "here", BUDGET), BUDGET)
-    assert set(Path("/tmp").glob("pw-ray-*")) == before
-    assert not [p for p, words in processes("raylet/raylet").items() if "pw-ray-" in words]
+    assert_same(results, reference)
+    made = set(Path("/tmp").glob("pw-ray-*")) - before
+    assert not made
+    assert not processes("pw-ray-")
 
 
 @pytest.mark.slow
-def test_a_node_is_killed_in_the_middle_and_the_bytes_are_the_same(tmp_path, two_nodes):
-    command = begin(tmp_path / "ray", two_nodes.address, LONG)
+def test_a_node_is_killed_in_the_middle_and_the_bytes_are_the_same(tmp_path, two_nodes, reference):
+    results = tmp_path / "ray"
+    ((kind, sentence),) = all_events(results, two_nodes.address, cpus=2.0)
+    assert kind == "Refused"
+    assert "no node of the Ray cluster has room for a run that asks for 2 CPUs" in sentence
+    command = begin(results, two_nodes.address)
     events, killed = [], False
     for line in command.stdout:
         events.append(json.loads(line))
         on_other = [e[1] for e in events if e[0] == "Began" and OTHER in e[2]]
         if on_other and not killed and events[-1][:2] == ["Played", on_other[0]]:
-            work = run_folder(tmp_path / "ray", resolve(config(on_other[0], LONG)))
-            if (work.with_name(f".{work.name}.work") / "checkpoint.npz").exists():
+            work = work_folder(results, resolve(config(on_other[0], BUDGET)))
+            if (work / "checkpoint.npz").exists():
                 two_nodes.kill(OTHER)
                 killed = True
-    assert command.stderr.read() == ""
     assert command.wait(60) == 0
+    assert noise(results).read_text() == ""
     assert killed
-    assert [e[1] for e in events if e[0] == "Lost"] == on_other
+    assert [e[1:] for e in events if e[0] == "Lost"] == [[on_other[0], "its node is gone"]]
     assert sorted(e[1:] for e in events if e[0] == "Ended") == [[0, None], [1, None]]
     at_loss = events.index(next(e for e in events if e[0] == "Lost"))
     steps = [e[2] for e in events[at_loss:] if e[:2] == ["Played", on_other[0]]]
     assert steps[0] > min(e[2] for e in events if e[:2] == ["Played", on_other[0]])
-    assert_same(tmp_path / "ray", expected(tmp_path / "here", LONG), LONG)
-
-
-@pytest.mark.slow
-def test_interrupted_runs_go_on(tmp_path, two_nodes):
-    command = begin(tmp_path / "ray", two_nodes.address, LONG)
-    for line in command.stdout:
-        if json.loads(line)[0] == "Played":
-            break
-    os.killpg(command.pid, signal.SIGINT)
-    rest = [json.loads(line) for line in command.stdout]
-    assert rest[-1] == ["Interrupted"]
-    assert command.wait(60) == 0
-    assert list((tmp_path / "ray").rglob(".*.work/checkpoint.npz"))
-    events = all_events(tmp_path / "ray", two_nodes.address, LONG)
-    assert sorted(e[1:] for e in events if e[0] == "Ended") == [[0, None], [1, None]]
-    assert_same(tmp_path / "ray", expected(tmp_path / "here", LONG), LONG)
-
-
-@pytest.mark.slow
-def test_what_a_cluster_has_no_room_for_is_refused(tmp_path, two_nodes):
-    ((kind, sentence),) = all_events(tmp_path, two_nodes.address, cpus=2.0)
-    assert kind == "Refused"
-    assert "no node of the Ray cluster has room for a run that asks for 2 CPUs" in sentence
+    assert_same(results, reference)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001", "silent"])
-def test_a_wrong_address_is_told_soon(tmp_path, address):
+def test_a_wrong_address_is_told_soon(tmp_path, address, monkeypatch):
     pytest.importorskip("ray")
+    monkeypatch.setattr("peerwatt.runs.executors.ray_cluster.CONNECT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         if address == "silent":
             address = f"127.0.0.1:{server.getsockname()[1]}"
-        began = time.monotonic()
-        ((kind, sentence),) = all_events(tmp_path, address)
-    assert kind == "Refused"
-    assert address in sentence
-    assert time.monotonic() - began < 60
+        refused(tmp_path, address)
+
+
+def refused(results, address):
+    job = Job(0, RunConfig("pilot-v1", "grid-only"), "")
+    with pytest.raises(PeerWattError) as caught:
+        next(RayExecutor(address).run([job], Orders(results=results, workers=1)))
+    assert address in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.slow
+def test_an_address_of_something_else_is_told_soon(tmp_path):
+    pytest.importorskip("ray")
+
+    def answer(server):
+        with server.accept()[0] as connection:
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        sentence = refused(tmp_path, f"127.0.0.1:{server.getsockname()[1]}")
+    assert "no head of a Ray cluster" in sentence
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def run_all(
             else ""
         )
         console.print(
-            f"{done} of {len(runs)} runs are finished already{told} (--again repeats them)."
+            f"{done} of {len(runs)} runs are finished already{sinks} (--again repeats them)."
         )
     failures: dict[int, Failure] = {}
     if todo:
