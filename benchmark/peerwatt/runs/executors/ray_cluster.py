@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +15,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from peerwatt.errors import PeerWattError, shown, told
+from peerwatt.runs.executors import ray_sweeper
 
 CONNECT_SECONDS = 5.0
 """Time for an address to answer at all."""
@@ -51,14 +52,14 @@ class Node:
 def cluster(address: str | None, cpus: int) -> Iterator[Any]:
     """Yield Ray, connected to the cluster at `address`, or to one of `cpus` made for the block.
 
-    A cluster of our own speaks on loopback only, has no dashboard, and is gone after the block,
-    with the temporary folder that it keeps its files in. A process that is connected already stays
-    so.
+    A cluster of our own speaks on loopback only, has no dashboard, and is gone after the block, or
+    after this process, with the temporary folder that it keeps its files in. A process that is
+    connected already stays so.
 
     Raises:
         PeerWattError: Ray is not installed, or there is no cluster that can be joined.
     """
-    with _environment(None if address else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}):
+    with _environment({} if address is not None else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}):
         try:
             import ray
         except ImportError as error:
@@ -69,23 +70,38 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
             yield ray
             return
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        folder = None if address else tempfile.mkdtemp(prefix="pw-ray-", dir="/tmp")  # short paths
-        try:
+        with contextlib.ExitStack() as stack:
             with _signals_kept():
-                if folder is None:
-                    _join(ray, str(address))
-                else:
+                if address is None:
+                    folder = stack.enter_context(_swept())
+                    stack.callback(ray.shutdown)
                     _start(ray, cpus, folder)
+                else:
+                    stack.callback(ray.shutdown)
+                    _join(ray, address)
             # Ray prints pages about lost nodes, which the executor tells in a line; there is no
             # public switch. Where this one is gone, they are printed.
             ray._private.worker._worker_logs_enabled = False
             yield ray
-        finally:
-            try:
-                ray.shutdown()
-            finally:
-                if folder is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _swept() -> Iterator[str]:
+    """Yield a temporary folder that goes, with all that use it, after the block or this process.
+
+    That is up to a process of its own, for this one may be killed.
+    """
+    folder = tempfile.mkdtemp(prefix="pw-ray-", dir="/tmp")  # Ray's sockets want short paths
+    script = str(Path(ray_sweeper.__file__))
+    sweeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", script, folder, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the command
+    )
+    with sweeper:  # its end closes the sweeper's input, and waits
+        yield folder
 
 
 def _start(ray: Any, cpus: int, folder: str) -> None:
@@ -293,9 +309,9 @@ def alive(ray: Any) -> list[Node]:
 
 
 @contextlib.contextmanager
-def _environment(more: dict[str, str] | None) -> Iterator[None]:
+def _environment(more: dict[str, str]) -> Iterator[None]:
     """Set variables of the environment, and Ray's quiet ones, within the block."""
-    variables = {**_QUIET, **(more or {})}
+    variables = {**_QUIET, **more}
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
