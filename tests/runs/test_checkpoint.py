@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from peerwatt.errors import PeerWattError
 from peerwatt.runs import generators
-from peerwatt.runs.checkpoint import pack, unpack, write_whole
+from peerwatt.runs.checkpoint import pack, unpack
+from peerwatt.runs.files import write_whole
 
 DTYPES = st.sampled_from([np.dtype(t) for t in ("f4", "f8", "i8", "u8", "u1", "?", "U3", "c16")])
 LEAVES = st.one_of(

@@ -18,9 +18,10 @@ import pytest
 from ray_driver import config
 
 from peerwatt.errors import PeerWattError
+from peerwatt.plugins.loader import FILES
 from peerwatt.runs.config import RunConfig, resolve
 from peerwatt.runs.execute import execute
-from peerwatt.runs.executors import Job, Orders
+from peerwatt.runs.executors import Job, Orders, gathering, ray_sweeper
 from peerwatt.runs.executors.gathering import (
     FORGET,
     GO_ON,
@@ -37,7 +38,7 @@ from peerwatt.runs.store import read_result, run_folder, work_folder
 
 HERE = Path(__file__).parent
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
-BUDGET = 300_000
+BUDGET = 500_000  # long enough that both nodes begin before one run is over
 SEEDS = (0, 1)
 
 
@@ -312,6 +313,35 @@ def test_an_address_of_something_else_is_told_soon(tmp_path):
         threading.Thread(target=answer, args=(server,), daemon=True).start()
         sentence = refused(tmp_path, f"127.0.0.1:{server.getsockname()[1]}")
     assert "no head of a Ray cluster" in sentence
+
+
+def test_what_uses_the_folder_of_a_cluster_goes_with_the_command(tmp_path):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with (folder / "log").open("w") as log, (tmp_path / "log").open("w") as other:
+        sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+        agent, stranger = (subprocess.Popen(sleep, stdout=file) for file in (log, other))
+        words = [sys.executable, ray_sweeper.__file__, folder, str(os.getpid())]
+        with subprocess.Popen(words, stdin=subprocess.PIPE) as sweeper:
+            time.sleep(0.2)
+            assert sweeper.poll() is agent.poll() is None
+    assert agent.wait(5) == -signal.SIGKILL
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+    assert not folder.exists()
+
+
+def test_a_plugin_that_is_there_already_is_not_copied(tmp_path, monkeypatch):
+    monkeypatch.setenv(FILES, "")
+    same, absent = tmp_path / "same.py", tmp_path / "absent.py"
+    same.write_text("SAME = 1\n")
+    gathering._install.__wrapped__(((str(same), "SAME = 1\n"), (str(absent), "ABSENT = 1\n")))
+    first, second = (Path(file) for file in os.environ[FILES].split(os.pathsep))
+    assert first == same
+    assert second.name == "absent.py"
+    assert second.read_text() == "ABSENT = 1\n"
+    shutil.rmtree(second.parent)
 
 
 def test_without_ray_a_sentence_says_what_to_install(tmp_path, monkeypatch):

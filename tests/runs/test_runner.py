@@ -129,7 +129,8 @@ def test_runs_to_be_done_again_stay_so_when_that_is_interrupted(mortal, tmp_path
 
 def test_one_run_asked_for_twice_is_done_once(mortal, tmp_path):
     config = mortal()
-    twin = RunConfig(**{**vars(config), "sink": "csv"})
+    sink = {"sink": "csv", "sink_options": (("folder", str(tmp_path / "csv")),)}
+    twin = RunConfig(**{**vars(config), **sink})
     done = run_all([config, twin], tmp_path, console=quiet(), executor=InProcessExecutor())
     assert len(done.folders) == 1
 

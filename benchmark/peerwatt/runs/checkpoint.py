@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from peerwatt.errors import PeerWattError, shown
+from peerwatt.runs.files import sync_file as sync_file
+from peerwatt.runs.files import sync_folder as sync_folder
+from peerwatt.runs.files import write_whole as write_whole
 
 CHECKPOINT_FILE = "checkpoint.npz"
 CHECKPOINT_VERSION = 1
@@ -103,44 +104,3 @@ def _read(value: Any, members: Mapping[str, Any]) -> Any:
     if kind == "bytes":
         return array.tobytes()
     return array[()] if kind == "scalar" else array
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the disk take down which files `folder` holds."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_file(file: Path) -> int:
-    """Have the disk take down what `file` holds; return its length, 0 if it is not there."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except FileNotFoundError:
-        return 0
-    try:
-        os.fsync(descriptor)
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Write `data` to `file` so that after any interruption it holds all of it or what it held.
-
-    Raises:
-        OSError: the disk refuses; `file` is as it was.
-    """
-    draft = file.with_name(f".{file.name}.tmp")
-    try:
-        with draft.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, file)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    sync_folder(file.parent)

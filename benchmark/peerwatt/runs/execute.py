@@ -22,10 +22,10 @@ from peerwatt.evaluation import Evaluation, Evaluator, Policy
 from peerwatt.fairness.session import opened, savable
 from peerwatt.fairness.transcript import TRANSCRIPT_FILE
 from peerwatt.plugins.loader import load_task
-from peerwatt.runs.checkpoint import sync_file, write_whole
 from peerwatt.runs.config import ResolvedRun, command_of
 from peerwatt.runs.criticism import Criticism
 from peerwatt.runs.executors import CHECKPOINT_SECONDS
+from peerwatt.runs.files import sync_file, write_whole
 from peerwatt.runs.locks import BeingMade, held
 from peerwatt.runs.provenance import environment, fingerprint
 from peerwatt.runs.result import EpisodeMetrics, RunResult, Timings

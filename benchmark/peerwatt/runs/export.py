@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from peerwatt.errors import PeerWattError, unknown_name
 from peerwatt.runs.entries import read_boards
+from peerwatt.runs.files import write_whole
 from peerwatt.runs.marl_eval import marl_eval
 from peerwatt.runs.result import SCHEMA_VERSION
 from peerwatt.runs.tables import Level, Table, frame, module_of_tables, read_table
@@ -95,21 +93,13 @@ def _parquet(table: Table) -> bytes:
 
 
 def _write(out: Path, data: bytes) -> None:
-    """Put `data` at `out` by one rename."""
+    """Put `data` at `out`, whole or not at all."""
     if out.is_dir():
         raise PeerWattError(f"{out}: is a folder; name a file with --out.")
-    draft: str | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(draft, 0o644)
-        os.replace(draft, out)
+        write_whole(out, data)
     except OSError as error:
-        if draft is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
         raise PeerWattError(
             f"cannot write {out}: {error.strerror or error}; name another file with --out."
         ) from error

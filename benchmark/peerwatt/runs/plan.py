@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness import Shaping
 from peerwatt.plugins.loader import FILES
 from peerwatt.runs.config import MAX_SEED, ResolvedRun, RunConfig, resolve
+from peerwatt.runs.files import write_whole
 from peerwatt.runs.suites import hashable
 
 PLANS = ".plans"
@@ -103,14 +103,7 @@ class Plan:
         }
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=file.parent, prefix=".draft-", delete=False, encoding="utf-8"
-            ) as draft:
-                json.dump(content, draft, indent=1)
-                draft.flush()
-                os.fsync(draft.fileno())
-            os.chmod(draft.name, 0o644)
-            os.replace(draft.name, file)
+            write_whole(file, json.dumps(content, indent=1).encode())
         except OSError as error:
             raise PeerWattError(
                 f"cannot write the plan {file}: {error.strerror}; name another folder with "

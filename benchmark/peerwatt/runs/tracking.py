@@ -7,11 +7,12 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
+
+from peerwatt.runs.files import write_whole
 
 TOLD_FOLDER = ".synced"
 HEAD = ("task", "mechanism", "algorithm", "critic", "shaping", "seed", "budget", "config_hash")
@@ -86,11 +87,9 @@ def remember(folder: Path, name: str, sink: Any, record: Mapping[str, Any], *, l
         "live": live,
         "told_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    draft = mark.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, mark)
+        write_whole(mark, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _results(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from peerwatt.community import Task
 from peerwatt.env import Step, VectorMarket
@@ -20,13 +20,13 @@ from peerwatt.evaluation import Evaluation, Evaluator, Policy
 from peerwatt.fairness import Critic, Shaping
 from peerwatt.market import CompiledMechanism, Mechanism
 from peerwatt.runs import generators
+from peerwatt.runs.given import SCORES, Given, means
 from peerwatt.runs.result import CurvePoint
 from peerwatt.runs.resume import Checkpoints
 from peerwatt.runs.sinks import QueuedSink
 from peerwatt.runs.stopping import RunStopped, Stop
 from peerwatt.runs.store import CLOCK_FILE, METRICS_FILE
 
-SCORES = ("ftg", "fbs", "fpp", "ftb")
 Progress = Callable[[int], None]
 TICK_SECONDS = 1.0
 STOP_SECONDS = 5.0
@@ -60,11 +60,7 @@ class ShapedMarket(VectorMarket):
         self._shaping = shaping
         self._budget = budget
         self.agent_steps = 0
-        b = self.num_envs
-        self._score_sums = np.zeros((len(SCORES), b))
-        self._score_counts = np.zeros((len(SCORES), b), np.int64)
-        self._bonus_sums = np.zeros((b, self.num_agents))
-        self._bonus_slots = np.zeros(1, np.int64)
+        self.given = Given(self.num_envs, self.num_agents)
 
     def step(self, actions: ArrayLike) -> Step:
         """Play one slot; see `VectorMarket.step`. The reward is shaped."""
@@ -86,34 +82,19 @@ class ShapedMarket(VectorMarket):
             self._tick()
         net = (step.slot.pv - step.slot.load).reshape(self.num_envs, self.num_agents)
         bonus = self._shaping.bonus(scores, net > 0, net < 0, progress)
-        defined = ~np.isnan(values := np.stack(scores))
-        np.add(self._score_sums, values, out=self._score_sums, where=defined)
-        self._score_counts += defined
-        self._bonus_sums += bonus
-        self._bonus_slots += 1
+        self.given.add(scores, bonus)
         return step._replace(reward=step.reward + bonus)
-
-    @property
-    def shaped(self) -> dict[str, NDArray[Any]]:
-        """What the critic gave since the last `report`: sums and counts, in place."""
-        return {
-            "score_sums": self._score_sums,
-            "score_counts": self._score_counts,
-            "bonus_sums": self._bonus_sums,
-            "bonus_slots": self._bonus_slots,
-        }
 
     def snapshot(self) -> dict[str, Any]:
         """Return copies of all that the slots to come depend on, for `restore`."""
-        shaped = {name: array.copy() for name, array in self.shaped.items()}
-        return {**super().snapshot(), "agent_steps": self.agent_steps, "shaped": shaped}
+        given = self.given.snapshot()
+        return {**super().snapshot(), "agent_steps": self.agent_steps, "given": given}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go on from where `snapshot` was taken; see `VectorMarket.restore`."""
         super().restore(snapshot)
         self.agent_steps = snapshot["agent_steps"]
-        for name, array in self.shaped.items():
-            array[...] = snapshot["shaped"][name]
+        self.given.restore(snapshot["given"])
 
 
 class TrainingRun:
@@ -291,7 +272,7 @@ class TrainingRun:
         row: dict[str, Any] = {
             "agent_steps": agent_steps,
             **{name: _or_none(float(value)) for name, value in metrics.items()},
-            **self._critic_means(),
+            **means([market.given for market in self._markets]),
         }
         if self._validations and agent_steps * self._validations >= len(self.curve) * self.budget:
             row |= {f"validation_{name}": value for name, value in self._validate(policy).items()}
@@ -304,29 +285,6 @@ class TrainingRun:
         if self._sink is not None:
             self._sink.log({**time_row, **row})
         self._tell_progress()
-
-    def _critic_means(self) -> dict[str, float | None]:
-        """Return the means of what critics gave since the last report, and forget them.
-
-        Nothing where no score was defined; the bonus is that of a household in a slot.
-        """
-        markets = [market for market in self._markets if market.shaped["score_counts"].any()]
-        means: dict[str, float | None] = {}
-        if markets:
-            sums = sum(market.shaped["score_sums"].sum(axis=1) for market in markets)
-            counts = sum(market.shaped["score_counts"].sum(axis=1) for market in markets)
-            for name, total, count in zip(SCORES, sums, counts, strict=True):
-                means[f"critic_{name}"] = float(total / count) if count else None
-            bonus = sum(market.shaped["bonus_sums"].sum() for market in markets)
-            slots = sum(
-                market.shaped["bonus_slots"][0] * market.shaped["bonus_sums"].size
-                for market in markets
-            )
-            means["critic_bonus"] = _or_none(float(bonus / slots))
-        for market in self._markets:
-            for array in market.shaped.values():
-                array[...] = 0
-        return means
 
     def _tick(self) -> None:
         """Tell progress between two reports, for with a critic that is slow these are rare."""
@@ -356,14 +314,14 @@ class TrainingRun:
         """Add a point to the curve; return welfare and all metrics, means over the episodes."""
         before = time.perf_counter()
         evaluation = self._evaluator(policy, self.seed)
-        means = {"welfare": _or_none(evaluation.welfare)}
-        means |= {name: _mean(evaluation, name) for name in evaluation.metrics}
-        scores = {name: means[name] for name in SCORES}
+        found = {"welfare": _or_none(evaluation.welfare)}
+        found |= {name: _mean(evaluation, name) for name in evaluation.metrics}
+        scores = {name: found[name] for name in SCORES}
         self.curve.append(
-            CurvePoint(agent_steps=self.agent_steps, welfare=means["welfare"], scores=scores)
+            CurvePoint(agent_steps=self.agent_steps, welfare=found["welfare"], scores=scores)
         )
         self.evaluation_seconds += time.perf_counter() - before
-        return means
+        return found
 
 
 def _mean(evaluation: Evaluation, name: str) -> float | None:

@@ -53,7 +53,7 @@ class Luggage:
     work: Files
     """The work folder to go on from."""
     plugins: dict[str, str]
-    """Plugins that are single files: name -> source."""
+    """Plugins that are single files: path where the command is -> source."""
     cwd: str
     """Folder that relative paths in options start from."""
 
@@ -137,14 +137,14 @@ def unpack_work(work: Path, files: Mapping[str, bytes]) -> None:
 
 
 def plugin_files() -> dict[str, str]:
-    """Return name -> source of the plugins that are single files here.
+    """Return path -> source of the plugins that are single files here.
 
     Raises:
         PeerWattError: one cannot be read.
     """
     paths = [Path(text) for text in os.environ.get(FILES, "").split(os.pathsep) if text]
     try:
-        return {path.name: path.read_text(encoding="utf-8") for path in paths}
+        return {str(path.absolute()): path.read_text(encoding="utf-8") for path in paths}
     except OSError as error:
         raise PeerWattError(f"plugin {error.filename}: {error.strerror}.") from None
 
@@ -170,7 +170,7 @@ def problem_with(
 
     Args:
         configs: configurations, pickled, and the hashes that they have where the command is.
-        plugins: name -> source of the plugins that are single files.
+        plugins: path -> source of the plugins that are single files.
         cwd: folder that relative paths start from.
     """
     for config, config_hash in configs:
@@ -195,11 +195,23 @@ def _install(plugins: tuple[tuple[str, str], ...]) -> None:
     """Let this process find the plugins that are single files on the command's machine."""
     if not plugins:
         return
-    folder = Path(tempfile.mkdtemp(prefix="peerwatt-plugins-"))
-    for name, source in plugins:
-        (folder / name).write_text(source, encoding="utf-8")
-    os.environ[FILES] = os.pathsep.join(str(folder / name) for name, _ in plugins)
+    files = []
+    for path, source in plugins:
+        file = Path(path)
+        # Where the same file is there, a copy would be a second module of its name.
+        if not _holds(file, source):
+            file = Path(tempfile.mkdtemp(prefix="peerwatt-plugin-")) / file.name
+            file.write_text(source, encoding="utf-8")
+        files.append(str(file))
+    os.environ[FILES] = os.pathsep.join(files)
     registry.cache_clear()
+
+
+def _holds(file: Path, text: str) -> bool:
+    try:
+        return file.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def carry_out(luggage: Luggage, where: str, tell: Callable[[News], str]) -> Outcome:
