@@ -14,7 +14,7 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from peerwatt.evaluation.statistics import Interval
-from peerwatt.runs.entries import short_count
+from peerwatt.runs.labels import short_count
 from peerwatt.runs.summary import WELFARE, CurveBand, Measure, Row, written
 from peerwatt_leaderboard.drawing import (
     CHARACTER,

@@ -23,7 +23,7 @@ from peerwatt.criticbench.record import (
 )
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins.texts import parse_text
-from peerwatt.runs.entries import short_count
+from peerwatt.runs.labels import short_count
 from peerwatt.runs.summary import MEASURES, Measure
 from peerwatt_leaderboard import critic_charts
 from peerwatt_leaderboard.charts import mark

@@ -93,8 +93,9 @@ class Point:
 
 
 def shorten(name: str, most: int = 24) -> str:
-    """Cut a long name."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """Cut the middle out of a long name: variants of one thing differ at the end."""
+    head = most // 2
+    return name if len(name) <= most else f"{name[:head]}…{name[head + 1 - most :]}"
 
 
 def number(value: float) -> str:

@@ -23,7 +23,8 @@ from markupsafe import Markup
 from peerwatt.evaluation.metrics import METRICS
 from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.plugins.specs import PROJECT
-from peerwatt.runs.entries import Board, Entry, short_count
+from peerwatt.runs.entries import Board, Entry
+from peerwatt.runs.labels import short_count
 from peerwatt.runs.result import SCHEMA_VERSION, PluginRecord, RunResult, full_name
 from peerwatt.runs.summary import (
     FAIRNESS,

@@ -398,6 +398,7 @@ class TestOptions:
             ("response_format", "xml"),
             ("fallback", "guess"),
             ("on_cap", "crash"),
+            ("cache", "off"),
             ("max_calls", -1),
             ("max_tokens", 1.5),
             ("max_dollars", math.inf),

@@ -9,7 +9,8 @@ from leaderboard_factory import make_result, write_result
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS
 from peerwatt.runs import store
-from peerwatt.runs.entries import Run, boards_from, read_boards, short_count
+from peerwatt.runs.entries import Run, boards_from, read_boards
+from peerwatt.runs.labels import short_count
 
 
 def labels(folder):
@@ -69,11 +70,31 @@ def test_labels_tell_distributions_and_versions_apart(tmp_path):
     ]
 
 
-def test_labels_fall_back_to_the_hash(tmp_path):
-    one, other = (make_result("ippo", options={"gamma": gamma}) for gamma in (0.9, 0.99))
-    for result in (one, other):
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (({"gamma": 0.9}, {"gamma": 0.99}), ["gamma=0.9", "gamma=0.99"]),
+        # What most have in common is not told.
+        (
+            ({"gamma": 0.9, "n": [8, 8]}, {"gamma": 0.5, "n": [8, 8]}, {"gamma": 0.9, "n": None}),
+            ["", "gamma=0.5", "n=null"],
+        ),
+        (({"gamma": 0.9}, {"gamma": 0.9, "clip": ""}), ["clip=unset", 'clip=""']),
+        (({"note": "a" * 21}, {"note": "b\n" * 30}), [f"note={'a' * 20}…", f"note={'b ' * 10}…"]),
+        # More than fits, or cannot be told apart by it.
+        (({"a" * 36: 1}, {"a" * 36: 2}), ["#", "#"]),
+        (({"note": "a" * 30}, {"note": "a" * 31}), ["#", "#"]),
+    ],
+)
+def test_labels_tell_the_options_that_differ(tmp_path, options, expected):
+    results = [make_result("ippo", options=told) for told in options]
+    for result in (*results, make_result("zi-c", budget=0)):
         write_result(tmp_path, result)
-    assert labels(tmp_path) == sorted(f"ippo #{r.config_hash[:6]}" for r in (one, other))
+    told = [
+        f"ippo {hint}".strip() + (result.config_hash[:6] if hint.endswith("#") else "")
+        for result, hint in zip(results, expected, strict=True)
+    ]
+    assert labels(tmp_path) == sorted([*told, "zi-c"])
 
 
 def test_labels_stay_unique_when_the_short_hash_is_shared():

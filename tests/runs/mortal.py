@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Mortal:
     folder: str = "."
     pause: float = 0.0
     fail: bool = False
+    leave: bool = False
 
     def train(self, run):
         market = run.envs(1)
@@ -50,7 +52,9 @@ class Mortal:
                     (Path(self.folder) / f"died-{run.seed}-{len(marks)}").touch()
                     os.kill(os.getpid(), signal.SIGKILL)
                 if self.fail:
-                    raise ValueError("as told")
+                    raise ValueError("as told\nin two lines")
+                if self.leave:
+                    sys.exit(3)
         return Policy()
 
 

@@ -75,6 +75,7 @@ def test_what_is_no_array_and_no_text_comes_out_too():
         ({"a": [1, object()]}, r"state\['a'\]\[1\] is or holds a object"),
         ({"a": {1: 2}}, r"state\['a'\] is or holds the key 1, which is no text"),
         ({"a": np.array([None])}, "an array of objects"),
+        ({"a": np.ma.masked_array([1, 2], [True, False])}, "a MaskedArray"),
     ],
 )
 def test_what_cannot_be_saved_is_told_with_its_place(state, words):

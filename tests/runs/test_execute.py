@@ -1,18 +1,26 @@
 """Algorithms that misbehave: told what they did, and nothing of theirs is published."""
 
 import re
+import shutil
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins import loader
 from peerwatt.plugins.loader import Registered
 from peerwatt.runs.config import RunConfig, resolve
 from peerwatt.runs.execute import execute, finished
+from peerwatt.runs.executors import Job, Orders, failure_of
+from peerwatt.runs.executors.in_process import InProcessExecutor
+from peerwatt.runs.executors.worker import work
+from peerwatt.runs.locks import BeingMade
+from peerwatt.runs.runner import run_all
 from peerwatt.runs.state import run_state
+from peerwatt.runs.stopping import Stop
 from peerwatt.runs.store import read_result, run_folder
 from peerwatt_algorithms.mid_quote import MidQuote
 
@@ -110,12 +118,37 @@ def test_the_harness_counts_the_agent_steps_itself(attempt):
     assert "NaN" not in (folder / "metrics.jsonl").read_text()
 
 
-def test_a_run_without_its_policy_is_not_finished(attempt, tmp_path):
+def test_a_damaged_result_is_made_anew_and_kept_aside(attempt, tmp_path, caplog):
     run, folder = attempt(BoastsAndReportsNonsense)
     assert set(read_result(folder).files) == {"metrics.jsonl", "policy.json"}
     assert finished(run, tmp_path)
-    (folder / "policy.json").unlink()
-    assert not finished(run, tmp_path)
+    result = (folder / "result.json").read_text()
+    damages = [
+        lambda: (folder / "policy.json").unlink(),
+        lambda: (folder / "metrics.jsonl").write_text(""),
+        lambda: (folder / "result.json").write_text(result[:100]),
+        lambda: (folder / "result.json").write_text(result.replace('"seed": 0', '"seed": 1')),
+    ]
+    for number, damage in enumerate(damages, 1):
+        damage()
+        assert not finished(run, tmp_path)
+        execute(run, tmp_path)
+        assert finished(run, tmp_path)
+        assert f"what was there is .seed-000.damaged-{number}." in caplog.text
+    assert len(list(folder.parent.glob(".seed-000.damaged-*"))) == len(damages)
+
+
+def test_only_bad_input_is_told_as_such(attempt):
+    class RemovesItsFolder(BoastsAndReportsNonsense):
+        def train(self, run):
+            shutil.rmtree(run._folder)
+            return super().train(run)
+
+    with pytest.raises(PeerWattError, match="somebody removed or moved it") as caught:
+        attempt(RemovesItsFolder)
+    assert not failure_of(caught.value).bad_input
+    assert not failure_of(MemoryError()).bad_input and not failure_of(BeingMade("")).bad_input
+    assert failure_of(PeerWattError("")).bad_input
 
 
 @dataclass(frozen=True)
@@ -162,3 +195,13 @@ def test_runs_made_by_other_code_of_the_same_version_are_not_taken_over(
     run, _ = attempt(BoastsAndReportsNonsense)  # resolves twice: made by code b
     with pytest.raises(PeerWattError, match="made by other code of acme 1 than is installed"):
         finished(run, tmp_path)
+    other = RunConfig("pilot-v1", "zi-c")
+    monkeypatch.setattr("peerwatt.runs.runner.resolve_all", lambda configs: [run, resolve(other)])
+    done = run_all([], tmp_path, console=Console(quiet=True), executor=InProcessExecutor())
+    assert len(done.folders) == 1  # the other run went on
+    assert [failure.bad_input for failure in done.failures.values()] == [True]
+
+
+def test_a_worker_of_other_code_of_peerwatt_refuses(tmp_path):
+    failure = work(Job(0, hostile, ""), Orders(tmp_path, 1, code="0" * 64), print, Stop())
+    assert "code was changed while the runs were made" in failure.text and not failure.bad_input

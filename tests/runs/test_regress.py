@@ -11,8 +11,10 @@ from peerwatt.cli.main import dispatch
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.regression import compare as comparing
 from peerwatt.runs.regression.compare import compare, compare_until_decided
+from peerwatt.runs.regression.failures import by_the_code
 from peerwatt.runs.regression.learners import Settings
 from peerwatt.runs.regression.looks import Looks, plan_looks
+from peerwatt.runs.regression.outputs import to_json
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.003, 40)
@@ -48,7 +50,7 @@ def test_few_seeds_are_undecided_and_say_how_many_more(folders):
     learner(new, 0.9 + OTHER[:3])
     report = compare(base, new, Settings())
     assert report.outcome == "undecided" and report.exit_code == 3
-    assert "add " in report.reason and "fewer than 7 not even" not in report.reason
+    assert "more seeds would tell: --until-decided adds them" in report.reason
     assert "fewer than 5 not even a clear drop" in report.reason
 
 
@@ -57,6 +59,7 @@ def test_bit_for_bit_is_no_worse_with_any_number_of_seeds(folders):
         learner(folder, [0.9, 0.91], policy="ab" * 32)
     report = compare(*folders, Settings())
     assert report.outcome == "no worse" and "bit for bit" in report.reason
+    assert not (folders[1] / ".regress").exists()  # there was nothing to look at
 
 
 def test_scripted_traders_are_compared_exactly(folders):
@@ -85,13 +88,34 @@ def test_pairs_are_told_apart_by_their_options(folders):
         learner(folder, 0.9 + NOISE[:10])
         learner(folder, 0.5 + NOISE[:10], options={"learning_rate": 0.03})
     assert compare(base, new, Settings()).outcome == "no worse"
+    learner(new, 0.5 + NOISE[:10])
+    learner(new, 0.9 + NOISE[:10], options={"learning_rate": 0.03})
+    assert compare(base, new, Settings()).outcome == "regression"  # the two have changed places
 
 
 def test_another_version_or_option_still_pairs_if_there_is_just_one(folders):
     base, new = folders
     learner(base, 0.9 + NOISE[:10])
     learner(new, 0.5 + OTHER[:10], options={"learning_rate": 0.03}, version="0.2.0")
-    assert compare(base, new, Settings()).outcome == "regression"
+    report = compare(base, new, Settings())
+    assert report.outcome == "regression"
+    [warning] = report.warnings
+    assert "algorithm learning_rate is the default in BASE and 0.03 in NEW" in warning
+    # Another budget, too, but then nothing compares.
+    entry(base, "dqn", [0.9] * 5)
+    entry(new, "dqn", [0.8] * 5, budget=2_000_000)
+    [budget] = findings(compare(base, new, Settings()), "runs")
+    assert budget.outcome == "undecided" and "2,000,000 in NEW" in budget.text
+
+
+def test_of_more_entries_in_base_none_is_paired_by_chance(folders):
+    base, new = folders
+    learner(base, 0.9 + NOISE[:10])
+    learner(base, 0.5 + NOISE[:10], options={"learning_rate": 0.03})
+    learner(new, 0.9 + OTHER[:10], options={"learning_rate": 0.01})
+    report = compare(base, new, Settings())
+    assert report.outcome == "undecided"
+    assert "which is meant cannot be told" in report.reason
 
 
 def test_a_changed_task_is_a_regression(folders):
@@ -109,13 +133,31 @@ def test_missing_runs_are_undecided_and_failed_ones_a_regression(folders):
     report = compare(base, new, Settings())
     assert report.outcome == "undecided" and "NEW has no such runs; add them with" in report.reason
     entry(new, "zi-c", [0.7, 0.7], budget=0)
-    assert compare(base, new, Settings()).outcome == "no worse"  # 8 seeds suffice
-    fail(new, 8, "MemoryError: not enough memory")
-    assert compare(base, new, Settings()).outcome == "no worse"
-    fail(new, 9, "Traceback\nIndexError: list index out of range")
+    # Eight seeds would suffice, but the two that are not there may be the bad ones.
+    report = compare(base, new, Settings())
+    assert report.outcome == "undecided" and "NEW lacks seeds 8, 9 of BASE" in report.reason
+    assert "--first-seed 0" in report.reason
+    fail(new, 8, "TimeoutError: worker 3 did not answer")
+    report = compare(base, new, Settings())
+    assert report.outcome == "undecided" and "(seed 8: TimeoutError: worker 3" in report.reason
+    fail(new, 9, "Traceback\nValueError: worker count must divide 5")
     report = compare(base, new, Settings())
     assert report.outcome == "regression"
-    assert "seed 9 fails in NEW, not in BASE: IndexError: list index out of range." in report.reason
+    assert "seed 9 fails in NEW, not in BASE: ValueError: worker count must" in report.reason
+
+
+@pytest.mark.parametrize("first", [3, 100])
+def test_runs_that_are_left_out_are_told(folders, first):
+    """Seeds that overlap in part, and fewer runs of NEW paired in order."""
+    base, new = folders
+    learner(base, 0.9 + NOISE[:10])
+    learner(new, 0.9 + OTHER[:7] if first == 100 else 0.9 + OTHER[:10], first=first)
+    report = compare(base, new, Settings())
+    assert report.outcome == "undecided"
+    missing = "lacks 3 runs" if first == 100 else "lacks seeds 0, 1, 2"
+    assert missing in report.reason
+    left_out = "3 runs of NEW without a counterpart in BASE are left out"
+    assert any(left_out in warning for warning in report.warnings) == (first == 3)
 
 
 def test_a_metric_that_is_lost_is_a_regression(folders):
@@ -123,7 +165,64 @@ def test_a_metric_that_is_lost_is_a_regression(folders):
     learner(base, 0.9 + NOISE[:10])
     learner(new, 0.9 + OTHER[:10], metrics={"feasible_kwh": [3.0, 1.0]})
     report = compare(base, new, Settings())
-    assert "FTG is undefined in seed 0 of NEW" in report.reason
+    assert "FTG is undefined in every seed of NEW" in report.reason
+
+
+def test_a_metric_lost_in_some_seeds_is_within_the_chance_of_a_false_alarm(folders):
+    base, new = folders
+    undefined = {"fpp": [0.5] * 2, "fbs": [0.5] * 2}
+    learner(base, 0.9 + NOISE[:10])
+    learner(new, 0.9 + NOISE[:10])
+    learner(new, [0.9 + NOISE[3]], first=3, metrics=undefined)
+    report = compare(base, new, Settings())
+    assert report.outcome == "no worse"
+    [ftg] = [finding for finding in report.findings if finding.metric == "ftg"]
+    assert ftg.decision.pairs == 10 and "in 1 seeds of NEW alone and in 0 of BASE" in ftg.text
+    learner(new, 0.9 + NOISE[:9], metrics=undefined)
+    assert "FTG fell" in compare(base, new, Settings()).reason
+
+
+def test_a_look_in_which_a_metric_is_undefined_is_none_of_it(folders, monkeypatch, tmp_path):
+    base, new = folders
+    for folder, noise in ((base, NOISE), (new, OTHER)):
+        learner(folder, 0.9 + noise[:4], metrics={"fpp": [0.5] * 2, "fbs": [0.5] * 2})
+    grown(monkeypatch, base, new, 0.0)
+    settings = Settings(margin=0.002)
+    report = compare_until_decided(base, new, settings, most=16, program=tmp_path, console=None)
+    [ftg] = [finding for finding in report.findings if finding.metric == "ftg"]
+    assert ftg.decision.pairs == 4  # those of the seeds that were added
+
+
+def test_an_entry_that_plays_the_same_leaves_no_one_more_of_the_error_rate(folders):
+    base, new = folders
+    drop = [0.004, 0.004, 0.004, 0.004, 0.004, 0.004, 0.004, 0.004, -0.002, -0.005]
+    learner(base, 0.9 + NOISE[:10])
+    learner(new, 0.9 + NOISE[:10] - drop)
+    reports = []
+    for worse in (0.0, 0.001):
+        entry(base, "dqn", [0.8] * 10, policy="ab" * 32)
+        entry(new, "dqn", [0.8 - worse] + [0.8] * 9, policy="ab" * 32)
+        reports.append(compare(base, new, Settings(margin=0.001)))
+    assert "bit for bit" in reports[0].findings[0].text
+    p_same, p_worse = (
+        next(
+            f for f in report.findings if f.subject == "pilot-v1 ippo" and f.metric == "welfare"
+        ).decision.p_drop
+        for report in reports
+    )
+    assert p_same == p_worse
+
+
+def test_a_mean_beyond_the_margin_that_is_undecided_says_so(folders):
+    base, new = folders
+    learner(base, 0.9 + NOISE[:10])
+    learner(new, [*(0.9 + OTHER[:7]), 0.1, 0.1, 0.1])
+    report = compare(base, new, Settings())
+    assert report.outcome == "undecided" and report.exit_code == 3
+    assert "the mean dropped by more than the margin" in report.reason
+    content = json.loads(to_json(report))
+    assert content["beyond_margin"]
+    assert [f["metric"] for f in content["findings"] if f.get("beyond_margin")] == ["welfare"]
 
 
 def test_other_metrics_are_demanded_only_if_asked_for(folders):
@@ -188,15 +287,16 @@ def test_nothing_in_common_and_no_folder(folders):
 def grown(monkeypatch, base, new, drop):
     """Let the two that add seeds write made-up runs instead of training."""
 
-    def add(folder, shift, noise):
+    def add(side, folder, shift, noise):
         def write(pairs, *_):
-            for _, seeds in pairs:
+            for pair, wanted in pairs:
+                seeds = [seed for seed in wanted if seed not in pair.runs(side)]
                 learner(folder, [0.9 - shift + noise[seed] for seed in seeds], seeds=seeds)
 
         return write
 
-    monkeypatch.setattr(comparing, "add_to_new", add(new, drop, OTHER))
-    monkeypatch.setattr(comparing, "add_to_base", add(base, 0.0, NOISE))
+    monkeypatch.setattr(comparing, "add_to_new", add("new", new, drop, OTHER))
+    monkeypatch.setattr(comparing, "add_to_base", add("base", base, 0.0, NOISE))
 
 
 def test_seeds_are_added_until_it_is_decided(folders, monkeypatch, tmp_path):
@@ -215,7 +315,13 @@ def test_seeds_are_added_until_it_is_decided(folders, monkeypatch, tmp_path):
     assert [len(look) for look in seen] == [4, 8, 16, 32][: len(seen)]
     assert plan["verdicts"] == ["no worse"]
     # A call without --until-decided goes on with the plan: same level, same verdict.
-    assert compare(base, new, Settings()).looks == (4, 8, 16, 32)
+    # So does one that has another entry as well, and one that has fewer seeds.
+    entry(base, "dqn", 0.8 + NOISE[:10])
+    entry(new, "dqn", 0.8 + OTHER[:10])
+    report = compare(base, new, Settings())
+    assert report.looks == (4, 8, 16, 32) and report.outcome == "no worse"
+    welfare = [f.decision for f in report.findings if f.metric == "welfare"]
+    assert [decision.pairs for decision in welfare] == [len(seen[-1]), 8]
     with pytest.raises(PeerWattError, match="seeds were added by a plan with"):
         compare(base, new, Settings(alpha=0.1))
 
@@ -226,7 +332,48 @@ def test_seeds_are_added_to_new_only_as_far_as_base_has_them(folders, monkeypatc
     learner(new, 0.9 + OTHER[:4])
     grown(monkeypatch, base, new, 0.0)
     report = compare_until_decided(base, new, Settings(), most=40, program=None, console=None)
-    assert report.looks == (4, 8, 10)
+    assert report.looks == (4, 8, 10) and report.outcome == "no worse"
+    assert "the plan has not asked for seeds 8, 9 of BASE so far" in report.warnings[0]
+    fail(new, 8, "Traceback\nMemoryError")
+    assert compare(base, new, Settings()).outcome == "undecided"  # a failed one is asked for
+
+
+def test_looks_without_a_plan_are_counted(folders, monkeypatch):
+    base, new = folders
+    learner(base, 0.9 + NOISE[:10])
+    learner(new, 0.9 + OTHER[:10])
+    once = compare(base, new, Settings())
+    assert compare(base, new, Settings()) == once  # the same seeds are the same look
+    learner(base, 0.9 + NOISE[:14])
+    learner(new, 0.9 + OTHER[:14])
+    twice = compare(base, new, Settings())
+    assert any("each p-value counts 2 times" in warning for warning in twice.warnings)
+    p_once, p_twice = (
+        next(f for f in report.findings if f.metric == "welfare").decision.p_margin
+        for report in (once, twice)
+    )
+    assert p_twice <= 2 * p_once
+    learner(base, 0.9 + NOISE[:20])
+    grown(monkeypatch, base, new, 0.0)
+    report = compare_until_decided(base, new, Settings(), most=20, program=None, console=None)
+    assert report.looks == (14, 20)
+    assert any("each p-value counts 4 times" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("not enough memory (Unable to allocate 9 GiB): lower num_envs.", False),
+        ("cannot write new/x: No space left on device; see to the disk.", False),
+        ("OSError: [Errno 28] No space left on device: 'x'.", False),
+        ("its worker process died 2 times, at last (killed by SIGKILL, as systems do).", False),
+        ("its worker process died (killed by SIGSEGV); `peerwatt resume` goes on.", True),
+        ("requests.exceptions.ConnectionError: refused.", False),
+        ("ValueError: cannot write a policy of 0 workers: TimeoutError.", True),
+    ],
+)
+def test_which_failures_are_the_machines(text, code):
+    assert by_the_code(text) == code
 
 
 def test_looks():
@@ -238,7 +385,7 @@ def test_a_damaged_plan_is_one_sentence(folders):
     base, new = folders
     learner(base, 0.9 + NOISE[:10])
     learner(new, 0.9 + OTHER[:10])
-    looks = Looks(new, comparing.learning(comparing.pair(base, new)), Settings())
+    looks = Looks(new, Settings())
     looks.begin(10, 20)
     looks.file.write_text("{")
     with pytest.raises(PeerWattError, match="to begin a new comparison"):

@@ -208,6 +208,7 @@ def test_a_fingerprint_names_code_versions_and_machine(monkeypatch):
     first = provenance.fingerprint(run_of())
     assert {"numpy", "numba", "Python", "processor", "PeerWatt's code"} <= first.keys()
     assert re.fullmatch("[0-9a-f]{64}", first["wanderer's code"])
+    assert all(map(provenance._code_digest, provenance.DECIDING))  # all of them are found
     assert provenance.fingerprint(run_of(seed=1)) != first
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     assert provenance.fingerprint(run_of()) != first
@@ -437,4 +438,25 @@ def test_the_lock_ends_with_its_process(tmp_path, monkeypatch):
         process.communicate()
     assert holder(tmp_path, run) is None
     with held(tmp_path, run, seconds=0):
-        pass
+        monkeypatch.setattr(locks, "alive", lambda pid: False)
+        assert "which is gone, but a process that it began holds" in holder(tmp_path, run)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_a_run_forks_keeps_no_lock(tmp_path, monkeypatch):
+    names = tmp_path / ("n" * 200) / ("m" * 200) / "seed-000"  # longer than a file's name may be
+    monkeypatch.setattr(locks, "run_folder", lambda results, run: names)
+    with held(tmp_path, None, seconds=0):
+        child = os.fork()
+        if not child:
+            time.sleep(600)
+            os._exit(0)
+    try:
+        deadline = time.monotonic() + 10  # until the child has come to let it go
+        while holder(tmp_path, None):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -17,13 +17,16 @@ from peerwatt.cli.main import main
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins import loader
 from peerwatt.runs.config import RunConfig, resolve
+from peerwatt.runs.execute import execute
 from peerwatt.runs.executors import Began, Ended, Failure, Lost, Played
 from peerwatt.runs.executors.in_process import InProcessExecutor
+from peerwatt.runs.executors.worker import work
 from peerwatt.runs.live import LiveView, spoken
-from peerwatt.runs.plan import labels_of
+from peerwatt.runs.plan import Plan, labels_of
 from peerwatt.runs.runner import run_all
 from peerwatt.runs.state import run_state
-from peerwatt.runs.store import read_result
+from peerwatt.runs.stopping import Stop
+from peerwatt.runs.store import read_result, work_folder
 
 PLUGIN = Path(__file__).parent / "mortal.py"
 
@@ -77,13 +80,18 @@ def test_a_worker_that_dies_takes_only_its_run_with_it(mortal, tmp_path):
 
 def test_in_process_a_failed_run_is_recorded_and_the_rest_goes_on(mortal, tmp_path):
     console = quiet()
-    configs = [mortal(fail=True), mortal(seed=1)]
+    configs = [mortal(fail=True), mortal(seed=1), mortal(leave=True)]
     done = run_all(configs, tmp_path, console=console, executor=InProcessExecutor())
-    assert list(done.failures) == ["pilot-v1 mortal fail=True seed 0"]
-    line = r"failed pilot-v1 mortal fail=True seed 0 in \d+ s: ValueError: as told"
+    labels = ["pilot-v1 mortal fail=True seed 0", "pilot-v1 mortal leave=True seed 0"]
+    assert list(done.failures) == labels
+    line = rf"failed {labels[0]} in \d+ s: ValueError: as told in two lines\n"
     assert re.search(line, told(console))
-    assert run_state(resolve(configs[0]), tmp_path).kind == "failed"
-    assert run_state(resolve(configs[1]), tmp_path).kind == "done"
+    states = [run_state(resolve(config), tmp_path) for config in configs]
+    assert [state.kind for state in states] == ["failed", "done", "failed"]
+    assert [state.failure for state in states[::2]] == [
+        "ValueError: as told in two lines",
+        "SystemExit: 3",
+    ]
 
 
 def test_a_signal_stops_in_process_runs_at_a_checkpoint(mortal, tmp_path):
@@ -99,12 +107,30 @@ def test_a_signal_stops_in_process_runs_at_a_checkpoint(mortal, tmp_path):
             return super().run(jobs, orders)
 
     config = mortal()
+    console = quiet()
     with pytest.raises(KeyboardInterrupt, match="0 of 1 runs are done"):
-        run_all([config], tmp_path, console=quiet(), executor=Impatient())
+        run_all([config], tmp_path, console=console, executor=Impatient())
+    assert "0/1 runs done, 1 stopped" in told(console)
     state = run_state(resolve(config), tmp_path)
     assert state.kind == "stopped" and 0 < state.agent_steps < 500
     done = run_all([config], tmp_path, console=quiet(), executor=InProcessExecutor())
     assert read_result(done.folders[0]).timings.interruptions == 1
+
+
+def test_a_run_that_ends_while_all_are_stopped_counts_as_done(mortal, tmp_path):
+    class Late:
+        def run(self, jobs, orders):
+            yield Began(0, "here")
+            yield Began(1, "here")
+            try:
+                raise KeyboardInterrupt
+            finally:
+                work(jobs[0], orders, lambda *_: None, Stop())
+
+    console = quiet()
+    with pytest.raises(KeyboardInterrupt, match="1 of 2 runs are done"):
+        run_all([mortal(), mortal(1)], tmp_path, console=console, executor=Late())
+    assert "1/2 runs done, 1 stopped" in told(console)
 
 
 def test_runs_to_be_done_again_stay_so_when_that_is_interrupted(mortal, tmp_path):
@@ -133,6 +159,12 @@ def test_one_run_asked_for_twice_is_done_once(mortal, tmp_path):
     twin = RunConfig(**{**vars(config), **sink})
     done = run_all([config, twin], tmp_path, console=quiet(), executor=InProcessExecutor())
     assert len(done.folders) == 1
+    # What was killed while it made ready to do the run again does not stay.
+    work = work_folder(tmp_path, resolve(config))
+    work.mkdir()
+    (work / ".attempt.json.1.tmp").touch()
+    assert [execute(resolve(config), tmp_path)] == done.folders
+    assert not work.exists()
 
 
 @pytest.mark.slow
@@ -194,6 +226,25 @@ def test_interrupted_then_status_then_resumed(mortal, tmp_path, capsys, monkeypa
     out, err = peerwatt("resume", "--executor", "in-process")
     assert "2 runs: 1 to resume, 1 new" in err and "2/2 runs done" in err and "mortal" in out
     assert "2 runs: 2 done" in peerwatt("status").out
+
+
+def test_status_tells_of_plans_whose_plugin_is_not_there(mortal, tmp_path, monkeypatch, capsys):
+    configs = [mortal(fail=True), mortal(seed=1)]
+    Plan("ours", tuple(configs)).save(tmp_path)
+    run_all(configs, tmp_path, console=quiet(), executor=InProcessExecutor())
+    monkeypatch.setenv(loader.FILES, "")
+    loader.registry.cache_clear()
+    monkeypatch.setattr(sys, "argv", ["peerwatt", "status", str(tmp_path)])
+    main()
+    out, err = capsys.readouterr()
+    assert "holds no plan" not in out and f"--plugin {PLUGIN}" in err
+    assert "2 runs of plan 'ours', not understood here" in out
+    assert "1 done, 1 failed" in out and "seed-000: ValueError: as told in two lines" in out
+    monkeypatch.setattr(sys, "argv", ["peerwatt", "status", str(tmp_path), "--json"])
+    main()
+    content = json.loads(capsys.readouterr().out)
+    assert content["plans_not_understood"][0]["runs"] == 2
+    assert content["unplanned"]["done"] == len(content["unplanned"]["failed"]) == 1
 
 
 def test_labels_tell_configurations_apart(mortal):

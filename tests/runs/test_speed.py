@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def test_a_slowdown_beyond_the_margin_is_a_regression(market, training, noise, o
     assert [ratio.outcome for ratio in ratios] == outcomes
     for ratio, truth in zip(ratios, (market, training), strict=True):
         assert ratio.low < ratio.ratio < ratio.high
+        assert (ratio.outcome == "no worse") == (ratio.low > 0.9)  # the bound is the test's
         assert ratio.ratio == pytest.approx(truth, rel=2 * noise)
 
 
@@ -46,6 +48,22 @@ def test_ratios_by_hand():
     assert (market.base, market.new) == (9e6, 9e6)
     assert market.ratio == pytest.approx(1)  # the geometric mean, not the mean
     assert (training.ratio, training.low, training.high) == (1, 1, 1)
+    # The third from either end of the 63 means of subsets: only {0.5} and {2} lie beyond.
+    assert (market.low, market.high) == pytest.approx((0.5**0.5, 2**0.5))
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [
+        (0.6, r"about (\d+) rounds would probably tell \(--rounds \1\)\. Each repetition"),
+        (3.0, "200 rounds, the most there can be, would probably not tell either"),
+    ],
+)
+def test_an_open_verdict_tells_what_would_decide(noise, words):
+    ratios = speed.judge(pairs(1, 1, noise=noise), 0.1)
+    found = speed.Comparison("1", "2", "pilot-v1", 10, 0.1, ratios)
+    assert found.outcome == "undecided"
+    assert re.search(words, found.sentence), found.sentence
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from peerwatt.evaluation import Evaluator
 from peerwatt.evaluation.metrics import METRICS
 from peerwatt.fairness import FairnessScores, Shaping
 from peerwatt.plugins.loader import load_task
+from peerwatt.runs.checkpoint import pack, unpack
+from peerwatt.runs.given import KEPT, Given, means
 from peerwatt.runs.resume import Checkpoints
 from peerwatt.runs.stopping import RunStopped, Stop
 from peerwatt.runs.training import ShapedMarket, TrainingRun
@@ -96,6 +98,32 @@ def test_reports_tell_what_critics_gave_and_every_metric_of_validations(task, tm
     assert steps == [row["agent_steps"] for row in shaped]
 
 
+def test_what_critics_gave_is_summed_alike_with_and_without_interruption():
+    random = np.random.default_rng(0)
+    slots = 2 * KEPT + 5
+    scores = random.random((slots, 4, 3))
+    scores[random.random(scores.shape) < 0.3] = np.nan
+    scores[:, 3] = np.nan
+    scores[::4] = np.nan
+    bonuses = random.random((slots, 3, 5)).astype(np.float32)
+    bonuses[::4] = 0  # of a slot without scores
+    plain, stopped = Given(3, 5), Given(3, 5)
+    for slot, bonus in zip(scores, bonuses, strict=True):
+        for given in (plain, stopped):
+            assert given.defined(FairnessScores(*slot)) == (not np.isnan(slot).all())
+            if not np.isnan(slot).all():
+                given.add(bonus)
+        kept, stopped = unpack(pack(stopped.snapshot())), Given(3, 5)
+        stopped.restore(kept)
+    found = means([plain, Given(1, 5)])
+    assert means([stopped, Given(1, 5)]) == found
+    assert found["critic_ftb"] is None
+    expected = [*np.nanmean(scores[:, :3], axis=(0, 2)), bonuses.mean()]
+    names = ("critic_ftg", "critic_fbs", "critic_fpp", "critic_bonus")
+    assert [found[name] for name in names] == pytest.approx(expected, rel=1e-6)
+    assert means([plain]) == {}
+
+
 def test_an_algorithm_that_makes_other_environments_cannot_resume(task, tmp_path):
     def run_with(*sizes):
         checkpoints = Checkpoints(tmp_path, {}, 0.0)
@@ -114,7 +142,12 @@ def test_an_algorithm_that_makes_other_environments_cannot_resume(task, tmp_path
     run = run_with(2, 3)
     assert run.resume() is None
     run.checkpoint(lambda: {"x": 1})
-    assert run_with(2, 3).resume() == {"x": 1}
+    run = run_with(2, 3)
+    assert run.resume() == {"x": 1}
+    with pytest.raises(PeerWattError, match=r"calls run\.resume twice"):
+        run.resume()
+    with pytest.raises(PeerWattError, match=r"calls run\.envs after run\.resume"):
+        run.envs(1)
     with pytest.raises(PeerWattError, match="with 1 environments made, but the checkpoint has 2"):
         run_with(2).resume()
     with pytest.raises(PeerWattError, match="num_envs 3, but that of the snapshot has 2"):

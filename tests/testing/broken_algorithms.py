@@ -300,6 +300,21 @@ class DrawsForTheCheckpoint(Resumable):
         return super().state(run, best, policy)
 
 
+@registered("resume", "policy.json differs if training is interrupted at checkpoint")
+@dataclass(frozen=True)
+class DrawsAfterResuming(Resumable):
+    def train(self, run):
+        resume = run.resume
+
+        def resume_and_draw():
+            kept = resume()
+            run.generator.random()
+            return kept
+
+        run.resume = resume_and_draw
+        return super().train(run)
+
+
 @registered("trains", "calls run.checkpoint but did not call run.resume")
 @dataclass(frozen=True)
 class NeverResumes(Good):

@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from peerwatt.errors import PeerWattError
@@ -22,6 +23,7 @@ from peerwatt.evaluation.statistics import (
     probability_of_improvement,
 )
 from peerwatt.runs.entries import Entry, read_boards
+from peerwatt.runs.labels import Asked, labels_of
 from peerwatt.runs.summary import MARKET, TABLE, WELFARE, run_values, written
 
 
@@ -60,12 +62,16 @@ def run(arguments: list[str]) -> None:
         )
     console = Console() if sys.stdout.isatty() else Console(width=100)
     mechanisms = [entry.first.mechanism for entry in (base, other)]
+    if mechanisms[0] == mechanisms[1] and base.first.config_hash != other.first.config_hash:
+        labels = labels_of([Asked.of(base.first), Asked.of(other.first)])
+    else:
+        labels = [base.label, other.label]
     names = [
-        f"{e.label}{f' under {m.name}' if mechanisms[0] != mechanisms[1] else ''}"
+        f"{label}{f' under {m.name}' if mechanisms[0] != mechanisms[1] else ''}"
         f" ({len(e.runs)} seeds)"
-        for e, m in zip((base, other), mechanisms, strict=True)
+        for e, label, m in zip((base, other), labels, mechanisms, strict=True)
     ]
-    table = Table(title=f"{task.name}: {names[1]} less {names[0]}", box=box.SIMPLE_HEAD)
+    table = Table(title=escape(f"{task.name}: {names[1]} less {names[0]}"), box=box.SIMPLE_HEAD)
     for name in ("measure", "first", "second", "difference", "95 % interval", ""):
         table.add_column(name, justify="left" if name == "measure" else "right")
     values = [[run_values(result) for result in entry.results] for entry in (base, other)]

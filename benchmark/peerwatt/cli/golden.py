@@ -14,16 +14,17 @@ from peerwatt.runs.regression.golden import (
     count_cases,
     make_golden,
     read_golden,
+    unmatched,
     write_golden,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class GoldenOptions:
-    """Write golden.json: what clearing, settlement and metrics do with the installed code.
+    """Write golden.json: what clearing, settlement, play, metrics and scores do with this code.
 
     `peerwatt regress` holds it against other code. With --check nothing is written: exit code 1 if
-    the code does otherwise than the file.
+    the code does otherwise than the file, or anything that the file lacks.
     """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -38,14 +39,14 @@ def run(arguments: list[str]) -> None:
     if not options.check:
         golden = make_golden()
         path = write_golden(golden, options.folder)
-        print(f"{path}: {count_cases(golden)} values of clearing, settlement and metrics.")
+        print(f"{path}: {count_cases(golden)} values of all deterministic layers.")
         return
     path = options.folder / GOLDEN_FILE
-    base = read_golden(path)
-    changes = compare_golden(base, make_golden())
-    for change in changes:
-        print(change.text)
-    if changes:
+    base, now = read_golden(path), make_golden()
+    told = [change.text for change in compare_golden(base, now)] + unmatched(base, now)
+    for text in told:
+        print(text)
+    if told:
         print(
             f"If that is meant, write the file again with `peerwatt golden {options.folder}` and "
             "commit it."

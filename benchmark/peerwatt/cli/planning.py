@@ -21,7 +21,7 @@ from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.session import Forecast
 from peerwatt.plugins.loader import FILES
 from peerwatt.runs.config import ResolvedRun, check_critic
-from peerwatt.runs.entries import short_count
+from peerwatt.runs.labels import short_count
 from peerwatt.runs.estimate import ASSUMED_SPEED, Estimate, estimate
 from peerwatt.runs.executors import CHECKPOINT_SECONDS, Executor
 from peerwatt.runs.executors.in_process import InProcessExecutor

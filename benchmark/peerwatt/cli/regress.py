@@ -50,7 +50,8 @@ class RegressOptions:
     require_all: bool = False
     """Demand that every metric is shown to be no worse, not only welfare."""
     until_decided: bool = False
-    """Add seeds until it is decided; the looks share the chance of a false alarm."""
+    """Add seeds until it is decided; the looks share the chance of a false alarm. Say so from the
+    start: each call without it counts as a look as well."""
     max_seeds: int = 40
     """Most seeds of an entry, with --until-decided."""
     base_peerwatt: Path | None = None

@@ -26,6 +26,9 @@ from peerwatt.runs.summary import TABLE, columns, rows_of, written
 WIDE = 118
 """Columns of text that the whole table takes; a narrower terminal gets the first measures only."""
 
+LABEL = 26
+"""Columns of text of an entry's label; a longer one takes several lines."""
+
 MARKET_MAKER = 10
 """Columns of text more for the market maker's balance, under mechanisms that are not balanced."""
 
@@ -137,7 +140,7 @@ def _table(board: Board, width: int) -> Table:
         collapse_padding=True,
     )
     table.add_column("rank", justify="right")
-    table.add_column("entry", no_wrap=True)
+    table.add_column("entry", max_width=LABEL, overflow="fold")
     table.add_column("seeds", justify="right")
     table.add_column("welfare", no_wrap=True)
     for measure in measures[1:]:
@@ -154,5 +157,5 @@ def _table(board: Board, width: int) -> Table:
         if welfare is not None and math.isfinite(welfare.low):
             cells[0] += f" [{welfare.low:.3f}, {welfare.high:.3f}]"
         rank = "–" if row.rank is None else str(row.rank)
-        table.add_row(rank, row.entry.label, str(len(row.entry.runs)), *cells)
+        table.add_row(rank, Text(row.entry.label), str(len(row.entry.runs)), *cells)
     return table

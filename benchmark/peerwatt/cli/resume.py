@@ -23,6 +23,8 @@ class ResumeOptions(Execution):
 
     results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = Path("runs")
     """Folder of the results."""
+    again: bool = False
+    """Do finished runs again."""
 
 
 def run(arguments: list[str]) -> None:
@@ -34,4 +36,4 @@ def run(arguments: list[str]) -> None:
             f"{options.results} holds no plan to go on with: `peerwatt run` leaves one in the "
             "folder that --results names."
         )
-    carry_out(plans, options.results, options)
+    carry_out(plans, options.results, options, again=options.again)

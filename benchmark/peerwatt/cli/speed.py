@@ -74,7 +74,7 @@ def show(found: Comparison) -> None:
         f"{found.rounds} rounds",
         box=box.SIMPLE_HEAD,
     )
-    for name in ("agent-steps per CPU-second", "base", "new", "new / base", "95 % interval", ""):
+    for name in ("agent-steps per CPU-second", "base", "new", "new / base", "95 % bounds", ""):
         table.add_column(name, justify="left" if name.startswith("agent") else "right")
     for ratio in found.ratios:
         table.add_row(
@@ -82,7 +82,7 @@ def show(found: Comparison) -> None:
             f"{ratio.base / 1000:,.0f} k",
             f"{ratio.new / 1000:,.0f} k",
             f"{ratio.ratio:.3f}",
-            f"[{ratio.low:.3f}, {ratio.high:.3f}]",
+            f"≥ {ratio.low:.3f}, ≤ {ratio.high:.3f}",
             ratio.outcome,
         )
     console.print(table)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +18,12 @@ from rich.text import Text
 
 from peerwatt.cli.planning import Survey, survey
 from peerwatt.errors import PeerWattError, shown
-from peerwatt.runs.entries import short_count
+from peerwatt.runs.labels import short_count
 from peerwatt.runs.live import spoken
-from peerwatt.runs.plan import read_plans
+from peerwatt.runs.plan import Plan, read_plans
 from peerwatt.runs.state import Kind, RunState
 from peerwatt.runs.store import RESULT_FILE, run_folder
+from peerwatt.runs.work import read_failure
 
 KINDS: tuple[Kind, ...] = ("done", "running", "stopped", "failed", "new")
 
@@ -42,30 +44,65 @@ class StatusOptions:
 def run(arguments: list[str]) -> None:
     """Print counts per entry, and what is running, stopped or failed."""
     options = tyro.cli(StatusOptions, prog="peerwatt status", args=arguments)
-    plans = read_plans(options.results)
-    found = Survey([], [], [])
-    for plan in plans:
+    plans, strange = [], []
+    for plan in read_plans(options.results):
         try:
             survey([plan], options.results)
         except PeerWattError as error:
             print(f"peerwatt: warning: {shown(str(error), 1000)}", file=sys.stderr)
-            plans = [other for other in plans if other is not plan]
-    if plans:
-        found = survey(plans, options.results)
-    planned = {run_folder(options.results, one) for one in found.runs}
-    others = sum(
-        file.parent not in planned for file in options.results.glob(f"*/*/seed-*/{RESULT_FILE}")
-    )
+            strange.append(plan)
+        else:
+            plans.append(plan)
+    found = survey(plans, options.results)
+    others = Others.found(options.results, {run_folder(options.results, one) for one in found.runs})
     if options.json:
-        print(json.dumps(_content(found, options.results, others), indent=1))
+        print(json.dumps(_content(found, options.results, others, strange), indent=1))
         return
-    if not found.runs:
-        print(f"{options.results} holds no plan, and {others} finished runs.")
+    if not plans and not strange:
+        print(f"{options.results} holds no plan, and {others.done} finished runs.")
         return
-    _print(found, others)
+    _print(found, others, strange)
 
 
-def _content(found: Survey, results: Path, others: int) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Others:
+    """Runs in a results folder that are in no plan that is understood here."""
+
+    done: int
+    unfinished: list[str]
+    """Their folders, below that of the results."""
+    failed: dict[str, str]
+    """Likewise -> why."""
+
+    @classmethod
+    def found(cls, results: Path, planned: set[Path]) -> Others:
+        """Look for them; `planned` are the folders of the runs in plans."""
+        finished = {file.parent for file in results.glob(f"*/*/seed-*/{RESULT_FILE}")}
+        unfinished, failed = [], {}
+        for work in sorted(results.glob("*/*/.seed-*.work")):
+            folder = work.with_name(work.name.removeprefix(".").removesuffix(".work"))
+            name = folder.relative_to(results).as_posix()
+            if folder in planned:
+                continue
+            failure = read_failure(work)
+            if failure is None:
+                unfinished.append(name)
+            else:
+                failed[name] = failure.sentence
+        return cls(len(finished - planned), unfinished, failed)
+
+    def __str__(self) -> str:
+        counts = {
+            "done": self.done,
+            "running or stopped": len(self.unfinished),
+            "failed": len(self.failed),
+        }
+        return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+
+
+def _content(
+    found: Survey, results: Path, others: Others, strange: Sequence[Plan]
+) -> dict[str, Any]:
     """Return what `--json` prints."""
     runs = []
     for one, label, state in zip(found.runs, found.labels, found.states, strict=True):
@@ -87,12 +124,20 @@ def _content(found: Survey, results: Path, others: int) -> dict[str, Any]:
     return {
         "results": results.as_posix(),
         "counts": {kind: counts[kind] for kind in KINDS},
-        "unplanned": others,
+        "unplanned": {
+            "done": others.done,
+            "unfinished": others.unfinished,
+            "failed": others.failed,
+        },
+        "plans_not_understood": [
+            {"name": plan.name, "runs": len(plan.configs), "plugins": list(plan.plugins)}
+            for plan in strange
+        ],
         "runs": runs,
     }
 
 
-def _print(found: Survey, others: int) -> None:
+def _print(found: Survey, others: Others, strange: Sequence[Plan]) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     total = Counter(state.kind for state in found.states)
     columns = [kind for kind in KINDS if total[kind]]
@@ -108,7 +153,8 @@ def _print(found: Survey, others: int) -> None:
     for digest, name in names.items():
         cells = [str(counts[digest][kind] or "–") for kind in columns]
         table.add_row(Text(name), str(counts[digest].total()), *cells)
-    console.print(table)
+    if names:
+        console.print(table)
     for one, label, state in zip(found.runs, found.labels, found.states, strict=True):
         if state.kind in ("running", "stopped"):
             console.print(Text(f"{state.kind:<8} {label}{_progress(one.budget, state)}"))
@@ -116,9 +162,16 @@ def _print(found: Survey, others: int) -> None:
             console.print(
                 Text(f"failed   {label}: {shown(state.failure or 'unknown')}"), soft_wrap=True
             )
-    told = ", ".join(f"{total[kind]} {kind}" for kind in columns)
-    more = f"; {others} finished runs more that are in no plan" if others else ""
-    console.print(Text(f"{len(found.runs)} runs: {told}{more}"), soft_wrap=True)
+    for name, why in others.failed.items():
+        console.print(Text(f"failed   {shown(name)}: {shown(why)}"), soft_wrap=True)
+    told = [f"{len(found.runs)} runs: " + ", ".join(f"{total[kind]} {kind}" for kind in columns)]
+    told = told if found.runs else []
+    for plan in strange:
+        told.append(f"{len(plan.configs)} runs of plan {shown(plan.name)!r}, not understood here")
+    if more := str(others):
+        whose = "of these or of no plan" if strange else "in no plan"
+        told.append(f"runs {whose}: {more}")
+    console.print(Text("; ".join(told)), soft_wrap=True)
 
 
 def _progress(budget: int, state: RunState) -> str:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from peerwatt.errors import PeerWattError, shown
+from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.runs.files import sync_file as sync_file
 from peerwatt.runs.files import sync_folder as sync_folder
 from peerwatt.runs.files import write_whole as write_whole
 
 CHECKPOINT_FILE = "checkpoint.npz"
+MAX_CHECKPOINT_BYTES = 2**31
 CHECKPOINT_VERSION = 1
 """Raised when what the harness saves changes, so that older checkpoints are not gone on with."""
 _DIGEST_BYTES = 64
@@ -43,25 +44,27 @@ def pack(state: Mapping[str, Any]) -> bytes:
         arrays[name] = array
         return {kind: name}
 
-    def told(value: Any, place: str) -> Any:
+    def tree_of(value: Any, place: str) -> Any:
         if isinstance(value, np.generic | np.ndarray):
             if value.dtype.hasobject:
                 raise _unfit(place, "an array of objects")
+            if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+                raise _unfit(place, f"a {type(value).__name__}")  # a mask would be lost, say
             return keep("array" if isinstance(value, np.ndarray) else "scalar", np.asarray(value))
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, bytes):
             return keep("bytes", np.frombuffer(value, np.uint8))
         if isinstance(value, list | tuple):
-            return [told(item, f"{place}[{i}]") for i, item in enumerate(value)]
+            return [tree_of(item, f"{place}[{i}]") for i, item in enumerate(value)]
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
                     raise _unfit(place, f"the key {key!r}, which is no text")
-            return {"dict": {key: told(item, f"{place}[{key!r}]") for key, item in value.items()}}
+            return {"dict": {key: tree_of(item, f"{place}[{key!r}]") for key, item in value.items()}}
         raise _unfit(place, f"a {type(value).__name__}")
 
-    tree = json.dumps(told(state, "state")).encode()
+    tree = json.dumps(tree_of(state, "state")).encode()
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{_TREE: np.frombuffer(tree, np.uint8)}, **arrays)
     content = buffer.getvalue()
@@ -85,14 +88,34 @@ def unpack(data: bytes) -> dict[str, Any]:
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise PeerWattError("the checkpoint is damaged: its SHA-256 is another than it states.")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as members:
-            state: dict[str, Any] = _read(json.loads(members[_TREE].tobytes()), members)
-    except (ValueError, LookupError, OSError, zipfile.BadZipFile, RecursionError) as error:
-        raise PeerWattError(f"the checkpoint is none that PeerWatt wrote: {error}.") from None
+        members = _members(content)
+        state = _read(json.loads(members.pop(_TREE).tobytes()), members)
+        if not isinstance(state, dict):
+            raise TypeError("it holds no dict")
+    except (Exception, MemoryError) as error:  # whatever a stranger has thought of
+        reason = told(error)
+        raise PeerWattError(f"the checkpoint is none that PeerWatt wrote: {reason}.") from None
     return state
 
 
-def _read(value: Any, members: Mapping[str, Any]) -> Any:
+def _members(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays of an archive that takes no more memory than it is long."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        found = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in found):
+            raise ValueError("it is compressed")
+        if sum(member.file_size for member in found) > len(content):
+            raise ValueError("its members are longer than it is")
+        return {
+            member.filename.removesuffix(".npy"): np.lib.format.read_array(
+                io.BytesIO(archive.read(member)), allow_pickle=False
+            )
+            for member in found
+        }
+
+
+def _read(value: Any, members: dict[str, np.ndarray[Any, Any]]) -> Any:
+    """Return what `value` tells; each member is used once."""
     if isinstance(value, list):
         return [_read(item, members) for item in value]
     if not isinstance(value, dict):
@@ -100,7 +123,7 @@ def _read(value: Any, members: Mapping[str, Any]) -> Any:
     ((kind, content),) = value.items()
     if kind == "dict":
         return {key: _read(item, members) for key, item in content.items()}
-    array = members[content]
+    array = members.pop(content)
     if kind == "bytes":
         return array.tobytes()
     return array[()] if kind == "scalar" else array

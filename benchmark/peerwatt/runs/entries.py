@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from peerwatt.fairness.session import CriticUsage, HeldOut
 from peerwatt.plugins.loader import Kind, Registered, build, registry
 from peerwatt.plugins.options import recorded_options
 from peerwatt.plugins.specs import PROJECT
+from peerwatt.runs.labels import Asked, labels_of
 from peerwatt.runs.result import (
     METRICS_VERSION,
     PluginRecord,
@@ -522,49 +523,7 @@ def _group(runs: Iterable[Run]) -> tuple[Entry, ...]:
                 raise PeerWattError(
                     f"{other.path}: seed: {other.result.seed} is already told by {one.path}."
                 )
-    labels = _labels([group[0].result for group in members])
+    labels = labels_of([Asked.of(group[0].result) for group in members])
     return tuple(
         Entry(runs=tuple(group), label=label) for group, label in zip(members, labels, strict=True)
     )
-
-
-def _labels(results: Sequence[RunResult]) -> list[str]:
-    """Name each entry: as short as possible, and unlike all others."""
-    labels = [
-        r.algorithm.name if r.critic.name == "none" else f"{r.algorithm.name} + {r.critic.name}"
-        for r in results
-    ]
-    refinements: list[Callable[[RunResult], str]] = [
-        lambda r: _owner(r.algorithm.distribution, r.critic.distribution),
-        lambda r: short_count(r.budget),
-        lambda r: r.algorithm.version,
-        lambda r: f"#{r.config_hash[:6]}",
-    ]
-    for refine in refinements:
-        hints = [refine(r) for r in results]
-        members: dict[str, list[str]] = defaultdict(list)
-        for label, hint in zip(labels, hints, strict=True):
-            members[label].append(hint)
-        # A hint that is the same for all that share the label would only make it longer.
-        labels = [
-            f"{label} {hint}" if len(set(members[label])) > 1 else label
-            for label, hint in zip(labels, hints, strict=True)
-        ]
-    unique: list[str] = []
-    for label in labels:  # equal to six digits of the hash: count them
-        names = itertools.chain([label], (f"{label} ({n})" for n in itertools.count(2)))
-        unique.append(next(name for name in names if name not in unique))
-    return unique
-
-
-def _owner(*distributions: str) -> str:
-    """Name the strangers among the distributions, or PeerWatt."""
-    return " ".join(dict.fromkeys(d for d in distributions if d != PROJECT)) or PROJECT
-
-
-def short_count(count: float) -> str:
-    """Write a count of agent-steps shortly: 4000000 as "4M"."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(count) >= unit:
-            return f"{count / unit:.3g}{name}"
-    return f"{count:.3g}"

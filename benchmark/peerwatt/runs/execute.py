@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ from peerwatt.fairness.transcript import TRANSCRIPT_FILE
 from peerwatt.plugins.loader import load_task
 from peerwatt.runs.config import ResolvedRun, command_of
 from peerwatt.runs.criticism import Criticism
-from peerwatt.runs.executors import CHECKPOINT_SECONDS
+from peerwatt.runs.executors import CHECKPOINT_SECONDS, failure_of
 from peerwatt.runs.files import sync_file, write_whole
 from peerwatt.runs.locks import BeingMade, held
 from peerwatt.runs.provenance import environment, fingerprint
-from peerwatt.runs.result import EpisodeMetrics, RunResult, Timings
+from peerwatt.runs.result import CriticUsage, EpisodeMetrics, RunResult, Timings
 from peerwatt.runs.resume import Checkpoints
 from peerwatt.runs.sinks import QueuedSink
 from peerwatt.runs.stopping import Stop
@@ -36,7 +35,6 @@ from peerwatt.runs.store import (
     CLOCK_FILE,
     METRICS_FILE,
     RESULT_FILE,
-    read_result,
     run_folder,
     work_folder,
 )
@@ -50,6 +48,7 @@ from peerwatt.runs.work import (
     publish,
     read_attempt,
     record_failure,
+    whole_result,
 )
 
 __all__ = ["WORK_FILES", "episode_record", "execute", "finished", "warm_up"]
@@ -115,15 +114,17 @@ def execute(
         if published and (not again or earlier is None or earlier.again):
             return folder
         if not again and finished(run, results):
+            if earlier is None and not (work / TRANSCRIPT_FILE).exists():
+                # What was killed before it was an attempt to make the run again.
+                shutil.rmtree(work, ignore_errors=True)
             return folder
         with _told(folder):
             attempt = begin(run, results, again)
         try:
             _make(run, results, attempt, progress, checkpoint_seconds, stop, saved)
-        except Exception as error:
-            bad_input = isinstance(error, PeerWattError | MemoryError)
-            text = str(error) if isinstance(error, PeerWattError) else traceback.format_exc()
-            record_failure(work, text, bad_input)
+        except (Exception, SystemExit) as error:
+            failure = failure_of(error)
+            record_failure(work, failure.text, failure.bad_input)
             raise
         with _told(folder):
             publish(run, results)
@@ -171,20 +172,7 @@ def _make(
             }
         )
         with opened(run.critic, criticism.session) as critic:
-            training = TrainingRun(
-                run.task,
-                seed=run.config.seed,
-                budget=run.budget,
-                critic=critic,
-                shaping=run.config.shaping,
-                mechanism=run.mechanism,
-                validations=run.config.validations,
-                folder=work,
-                sink=sink,
-                progress=None if progress is None else _with_calls(progress, critic),
-                checkpoints=checkpoints if savable(critic) else None,
-                stop=stop,
-            )
+            training = _training(run, work, critic, checkpoints, sink, progress, stop)
             policy: Policy = run.algorithm.train(training)
             training_wall = training.seconds - training.evaluation_seconds
             training.finish(_usable(policy, run))
@@ -195,54 +183,101 @@ def _make(
             )
         with _told(folder):
             files = _save(policy, work, run)
-        loaded: Policy = run.algorithm_plugin.spec.load_policy().load(work)
-        began = time.perf_counter()
-        # A task read anew: whatever training did to its own copy, the test is the card's.
-        task = load_task(run.config.task)
-        test = Evaluator(task, "test", mechanism=run.mechanism)(loaded, run.config.seed)
-        evaluation_wall = time.perf_counter() - began + training.evaluation_seconds
-        steps = training.agent_steps
+        test, test_wall = _tested(run, work)
         usage, notes = criticism.usage(critic)
         notes = checkpoints.notes + notes
         spent = checkpoints.spent
-        result = RunResult(
-            task=run.task_record,
-            mechanism=run.mechanism_record,
-            algorithm=run.algorithm_record,
-            critic=run.critic_record,
-            shaping={**vars(run.config.shaping)},
-            seed=run.config.seed,
-            budget=run.budget,
-            agent_steps=steps,
-            validations=run.config.validations,
-            config_hash=run.config_hash,
-            households=list(run.task.community.groups),
-            test=episode_record(test),
-            curve=training.curve,
-            timings=Timings(
-                wall=spent["wall"],
-                cpu=spent["cpu"],
-                training_wall=training_wall,
-                evaluation_wall=evaluation_wall,
-                agent_steps_per_second=steps / training_wall if steps else None,
-                interruptions=attempt.begun - 1,
+        timings = Timings(
+            wall=spent["wall"],
+            cpu=spent["cpu"],
+            training_wall=training_wall,
+            evaluation_wall=test_wall + training.evaluation_seconds,
+            agent_steps_per_second=(
+                training.agent_steps / training_wall if training.agent_steps else None
             ),
-            environment=environment(),
-            files={
-                name: hashlib.sha256((work / name).read_bytes()).hexdigest()
-                for name in sorted([*files, METRICS_FILE])
-            },
-            command=command_of(run),
-            critic_usage=usage,
-            notes=notes,
-            created_utc=now(),
+            interruptions=attempt.begun - 1,
         )
+        digests = {
+            name: hashlib.sha256((work / name).read_bytes()).hexdigest()
+            for name in sorted([*files, METRICS_FILE])
+        }
+        result = _record(run, training, test, timings, digests, usage, notes)
         finish(result)
         result = result.model_copy(update={"notes": notes + sink.notes})
         with _told(folder):
             for name in (*result.files, CLOCK_FILE, TRANSCRIPT_FILE):
                 sync_file(work / name)
             write_whole(work / RESULT_FILE, (result.model_dump_json(indent=1) + "\n").encode())
+
+
+def _training(
+    run: ResolvedRun,
+    work: Path,
+    critic: Any,
+    checkpoints: Checkpoints,
+    sink: QueuedSink,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> TrainingRun:
+    """Return the training of `run`, which begins where its checkpoint is."""
+    return TrainingRun(
+        run.task,
+        seed=run.config.seed,
+        budget=run.budget,
+        critic=critic,
+        shaping=run.config.shaping,
+        mechanism=run.mechanism,
+        validations=run.config.validations,
+        folder=work,
+        sink=sink,
+        progress=None if progress is None else _with_calls(progress, critic),
+        checkpoints=checkpoints if savable(critic) else None,
+        stop=stop,
+    )
+
+
+def _tested(run: ResolvedRun, work: Path) -> tuple[Evaluation, float]:
+    """Load the policy in `work` and play the test; return that and the seconds it took."""
+    loaded: Policy = run.algorithm_plugin.spec.load_policy().load(work)
+    began = time.perf_counter()
+    # A task read anew: whatever training did to its own copy, the test is the card's.
+    task = load_task(run.config.task)
+    test = Evaluator(task, "test", mechanism=run.mechanism)(loaded, run.config.seed)
+    return test, time.perf_counter() - began
+
+
+def _record(
+    run: ResolvedRun,
+    training: TrainingRun,
+    test: Evaluation,
+    timings: Timings,
+    files: dict[str, str],
+    usage: CriticUsage | None,
+    notes: list[str],
+) -> RunResult:
+    """Return the record of `run`; `files` are the SHA-256 of those that it made."""
+    return RunResult(
+        task=run.task_record,
+        mechanism=run.mechanism_record,
+        algorithm=run.algorithm_record,
+        critic=run.critic_record,
+        shaping={**vars(run.config.shaping)},
+        seed=run.config.seed,
+        budget=run.budget,
+        agent_steps=training.agent_steps,
+        validations=run.config.validations,
+        config_hash=run.config_hash,
+        households=list(run.task.community.groups),
+        test=episode_record(test),
+        curve=training.curve,
+        timings=timings,
+        environment=environment(),
+        files=files,
+        command=command_of(run),
+        critic_usage=usage,
+        notes=notes,
+        created_utc=now(),
+    )
 
 
 def _usable(policy: Policy, run: ResolvedRun) -> Policy:
@@ -291,6 +326,11 @@ def _told(folder: Path) -> Iterator[None]:
     """Turn what the disk refuses into one sentence."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise PeerWattError(
+            f"{folder}: files of this run went away while it was made, as if its folder had been "
+            "removed: start the same command again."
+        ) from error
     except OSError as error:
         raise PeerWattError(
             f"cannot write {folder}: {error.strerror or error}; see to the disk, or name another "
@@ -355,11 +395,8 @@ def finished(run: ResolvedRun, results: Path) -> bool:
     attempt = read_attempt(work)
     if attempt is not None and attempt.again:
         return False
-    if not (folder / RESULT_FILE).exists():
-        return False
-    result = read_result(folder)
-    complete = all((folder / name).is_file() for name in result.files)
-    if not complete or result.config_hash != run.config_hash:
+    result = whole_result(run, folder)
+    if result is None:
         return False
     for here, then in (
         (run.algorithm_record, result.algorithm),

@@ -14,8 +14,9 @@ def write_whole(file: Path, data: bytes) -> None:
     """
     # Of its own process: others may be writing the same file.
     draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    draft.unlink(missing_ok=True)  # a number comes again, and a stranger's link leads elsewhere
     try:
-        with draft.open("wb") as stream:
+        with draft.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -38,9 +38,17 @@ class Given:
         self.bonus = 0.0
         """Sum over slots and households."""
 
-    def add(self, scores: FairnessScores, bonus: NDArray[np.float32]) -> None:
-        """Take down one slot: `scores` four times [M], `bonus` [M, N]."""
-        np.concatenate(scores, out=self._scores[self._kept])
+    def defined(self, scores: FairnessScores) -> bool:
+        """Return whether any of four `scores` [M] of a slot is; if so, `add` has to follow."""
+        row = self._scores[self._kept]
+        np.concatenate(scores, out=row)
+        if row[0] == row[0] or not np.isnan(row).all():  # the first tells most often
+            return True
+        self.slots += self._bonus[0].size
+        return False
+
+    def add(self, bonus: NDArray[np.float32]) -> None:
+        """Take down the bonus [M, N] that the scores of the slot led to."""
         self._bonus[self._kept] = bonus
         self._kept += 1
         if self._kept == KEPT:
@@ -51,11 +59,11 @@ class Given:
         if not self._kept:
             return
         scores = self._scores[: self._kept].reshape(self._kept, len(SCORES), -1)
-        defined = ~np.isnan(scores)
-        self.counts += defined.sum(axis=(0, 2))
-        self.sums += np.sum(scores, axis=(0, 2), where=defined)
+        undefined = np.isnan(scores)
+        self.counts += (~undefined).sum(axis=(0, 2))
+        self.sums += np.where(undefined, 0.0, scores).sum(axis=(0, 2))
         bonus = self._bonus[: self._kept]
-        self.bonus += float(bonus.sum(dtype=np.float64))
+        self.bonus += float(bonus.sum())
         self.slots += bonus.size
         self._kept = 0
 
@@ -89,7 +97,8 @@ def means(markets: Sequence[Given]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     told = [given for given in markets if given.counts.any()]
     if told:
-        sums, counts = sum(given.sums for given in told), sum(given.counts for given in told)
+        sums = np.sum([given.sums for given in told], axis=0)
+        counts = np.sum([given.counts for given in told], axis=0)
         for name, total, count in zip(SCORES, sums, counts, strict=True):
             found[f"critic_{name}"] = float(total / count) if count else None
         bonus = sum(given.bonus for given in told) / sum(given.slots for given in told)

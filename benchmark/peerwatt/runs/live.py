@@ -87,8 +87,19 @@ class LiveView:
         self._running: dict[int, _Running] = {}
         self._played: dict[int, int] = {}  # since it began here
         self._done = self._failed = 0
+        self._stopped = False
         self._began = self._line = time.monotonic()
         self._live: Live | None = None
+
+    @property
+    def done(self) -> int:
+        """Runs that are done, with those that were before."""
+        return self._already_done + self._done
+
+    @property
+    def total(self) -> int:
+        """All runs."""
+        return self._already_done + len(self._runs)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -109,6 +120,7 @@ class LiveView:
     ) -> None:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
+        self._stopped = kind is KeyboardInterrupt
         self.console.print(Text(self._counts()), soft_wrap=True)
 
     def take(self, event: Event) -> None:
@@ -135,9 +147,7 @@ class LiveView:
                 if failure is None:
                     self._say("green", "done", f"{label}{took}")
                 else:
-                    lines = failure.text.strip().splitlines() or [""]
-                    why = lines[0 if failure.bad_input else -1]
-                    self._say("red", "failed", f"{label}{took}: {shown(why, 200)}")
+                    self._say("red", "failed", f"{label}{took}: {shown(failure.sentence, 200)}")
         if self._live is None and now >= self._line + LINE_SECONDS:
             self._line = now
             lines = [run.line() for run in self._running.values()]
@@ -152,12 +162,12 @@ class LiveView:
 
     def _counts(self) -> str:
         """Tell how many runs are done, running and failed, and how long it takes."""
-        total = len(self._runs) + self._already_done
-        text = f"{self._already_done + self._done}/{total} runs done"
-        text += f", {len(self._running)} running" if self._running else ""
+        text = f"{self.done}/{self.total} runs done"
+        state = "stopped" if self._stopped else "running"
+        text += f", {len(self._running)} {state}" if self._running else ""
         text += f", {self._failed} failed" if self._failed else ""
         text += f"; {spoken(time.monotonic() - self._began)}"
-        left = self._left()
+        left = None if self._stopped else self._left()
         return text + (f", about {spoken(left)} left" if left is not None else "")
 
     def _left(self) -> float | None:

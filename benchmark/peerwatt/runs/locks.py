@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -16,7 +17,8 @@ from typing import IO
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.config import ResolvedRun
 from peerwatt.runs.stopping import RunStopped, Stop
-from peerwatt.runs.store import run_folder
+from peerwatt.runs.store import alive, run_folder
+from peerwatt.runs.untrusted import opener, read_small
 
 LOCKS_FOLDER = ".locks"
 LOCK_SECONDS = 30.0
@@ -31,8 +33,25 @@ class BeingMade(PeerWattError):
 def lock_file(results: Path, run: ResolvedRun) -> Path:
     """Return the file whose lock says that somebody is at `run`; it stays when that ends."""
     folder = run_folder(results, run)
-    name = "--".join(folder.relative_to(results).parts)
-    return results / LOCKS_FOLDER / f"{name}.lock"
+    # Digested: together these names may be longer than a file's name may be.
+    digest = hashlib.sha256(folder.relative_to(results).as_posix().encode()).hexdigest()
+    return results / LOCKS_FOLDER / f"{digest[:32]}.lock"
+
+
+_HELD: set[IO[str]] = set()
+"""Files whose locks this process holds."""
+
+
+def _let_go() -> None:
+    """Close the locks in a child that a run forks: else they would outlive a run that is killed."""
+    for stream in _HELD:
+        with contextlib.suppress(OSError):
+            stream.close()
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextlib.contextmanager
@@ -56,7 +75,7 @@ def held(
     deadline = time.monotonic() + (LOCK_SECONDS if seconds is None else seconds)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        stream = file.open("a+", encoding="utf-8")
+        stream = open(file, "a+", encoding="utf-8", opener=opener)
     except OSError as error:
         raise PeerWattError(
             f"cannot write results to {results}: {error.strerror}; name another folder with "
@@ -74,9 +93,15 @@ def held(
             time.sleep(POLL_SECONDS)
         with contextlib.suppress(OSError):  # a full disk: who holds the lock is only told
             stream.truncate(0)
-            stream.write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+            place = run_folder(results, run).relative_to(results).as_posix()
+            content = {"pid": os.getpid(), "host": platform.node(), "run": place}
+            stream.write(json.dumps(content))
             stream.flush()
-        yield
+        _HELD.add(stream)
+        try:
+            yield
+        finally:
+            _HELD.discard(stream)
 
 
 def holder(results: Path, run: ResolvedRun) -> str | None:
@@ -84,7 +109,7 @@ def holder(results: Path, run: ResolvedRun) -> str | None:
     file = lock_file(results, run)
     try:
         owner = _owner(file)
-        with file.open(encoding="utf-8") as stream:
+        with open(file, encoding="utf-8", opener=opener) as stream:
             return None if _locked(stream, shared=True) else owner
     except OSError:
         return None
@@ -92,9 +117,12 @@ def holder(results: Path, run: ResolvedRun) -> str | None:
 
 def _owner(file: Path) -> str:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return shown(f"process {int(content['pid'])} on {content['host']}", 100)
-    except (OSError, ValueError, TypeError, LookupError):
+        content = json.loads(read_small(file))
+        pid, host = int(content["pid"]), content["host"]
+        gone = host == platform.node() and not alive(pid)
+        more = " (which is gone, but a process that it began holds the lock)" if gone else ""
+        return shown(f"process {pid} on {host}", 100) + more
+    except (PeerWattError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return "which has not told its number"
 
 

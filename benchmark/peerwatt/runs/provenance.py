@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 CODE = ("peerwatt", "peerwatt_algorithms", "peerwatt_critics", "peerwatt_tasks")
 """Packages of PeerWatt's own that take part in runs."""
+DECIDING = (
+    *("peerwatt.community", "peerwatt.env", "peerwatt.evaluation", "peerwatt.fairness"),
+    *("peerwatt.market", "peerwatt.runs.checkpoint", "peerwatt.runs.criticism"),
+    *("peerwatt.runs.execute", "peerwatt.runs.generators", "peerwatt.runs.given"),
+    *("peerwatt.runs.resume", "peerwatt.runs.training", *CODE[1:]),
+)
+"""Packages and modules of these that the bytes of a run depend on."""
 VARIABLES = (
     *("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "NUMBA_CPU_FEATURES"),
     *("NUMBA_CPU_NAME", "NUMBA_DISABLE_JIT", "OPENBLAS_CORETYPE"),
@@ -54,9 +61,17 @@ def environment() -> Environment:
 
 @cache
 def own_code() -> str:
-    """Return the SHA-256 over the Python files of PeerWatt's own that take part in runs."""
+    """Return the SHA-256 over the Python files of PeerWatt's own that take part in runs.
+
+    It is taken from the disk at the first call: call it before anybody changes them.
+    """
+    return _digest_of(CODE)
+
+
+@cache
+def _digest_of(packages: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for package in CODE:
+    for package in packages:
         digest.update(f"{package}\0{_code_digest(package, '.py')}\0".encode())
     return digest.hexdigest()
 
@@ -70,7 +85,7 @@ def fingerprint(run: ResolvedRun) -> dict[str, Any]:
         "checkpoint format": CHECKPOINT_VERSION,
         "configuration": run.config_hash,
         "seed": run.config.seed,
-        "PeerWatt's code": here.code,
+        "PeerWatt's code": _digest_of(DECIDING),
         **{f"{name}'s code": _code_digest(name) for name in sorted(modules)},
         "Python": here.python,
         "processor": here.processor,

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,18 +18,22 @@ from peerwatt.runs.config import ResolvedRun, RunConfig, check_critic
 from peerwatt.runs.execute import finished, warm_up
 from peerwatt.runs.executors import (
     CHECKPOINT_SECONDS,
+    Began,
     Ended,
     Event,
     Executor,
     Failure,
     Job,
     Orders,
+    failure_of,
 )
 from peerwatt.runs.executors.in_process import InProcessExecutor
 from peerwatt.runs.executors.processes import ProcessExecutor
 from peerwatt.runs.live import LiveView
 from peerwatt.runs.locks import BeingMade, held
 from peerwatt.runs.plan import labels_of, resolve_all
+from peerwatt.runs.provenance import own_code
+from peerwatt.runs.state import run_state
 from peerwatt.runs.store import check_writable, run_folder, work_folder
 from peerwatt.runs.work import prepare, record_failure
 
@@ -105,14 +109,22 @@ def run_all(
         KeyboardInterrupt: interrupted; runs that were under way have saved a checkpoint if they do
             that at all. Its text says how many are done.
     """
+    code = own_code()  # before anybody changes it while the runs are made
     console = console or Console(stderr=True)
     check_orders(workers, retries, checkpoint_seconds)
     # The last one of those that differ only in what changes no result, such as their sink.
     runs = list({run_folder(results, run): run for run in resolve_all(configs)}.values())
     labels = labels_of(runs)
     check_writable(results)
-    todo = [i for i, run in enumerate(runs) if again or not finished(run, results)]
-    done = len(runs) - len(todo)
+    todo: list[int] = []
+    failures: dict[int, Failure] = {}
+    for i, run in enumerate(runs):
+        try:
+            if again or not finished(run, results):
+                todo.append(i)
+        except PeerWattError as error:  # of this run alone: the others go on
+            failures[i] = failure_of(error)
+    done = len(runs) - len(todo) - len(failures)
     if done:
         sinks = (
             " (`peerwatt sync` tells a sink of them)"
@@ -122,7 +134,6 @@ def run_all(
         console.print(
             f"{done} of {len(runs)} runs are finished already{sinks} (--again repeats them)."
         )
-    failures: dict[int, Failure] = {}
     if todo:
         critics = {(runs[i].config.critic, runs[i].config.critic_options): runs[i] for i in todo}
         for run in critics.values():
@@ -139,9 +150,14 @@ def run_all(
             workers=min(workers or most_at_once(executor, len(todo)), len(todo)),
             checkpoint_seconds=checkpoint_seconds,
             retries=retries,
+            code=code,
         )
         view = LiveView(console, {i: (labels[i], runs[i].budget) for i in todo}, done)
-        failures = _carry_out(executor or ProcessExecutor(), jobs, orders, view)
+
+        def is_done(index: int) -> bool:
+            return run_state(runs[index], results).kind == "done"
+
+        failures |= _carry_out(executor or ProcessExecutor(), jobs, orders, view, is_done)
         for index, failure in failures.items():
             if failure.lost:
                 _record(runs[index], results, failure)
@@ -150,26 +166,38 @@ def run_all(
 
 
 def _carry_out(
-    executor: Executor, jobs: Sequence[Job], orders: Orders, view: LiveView
+    executor: Executor,
+    jobs: Sequence[Job],
+    orders: Orders,
+    view: LiveView,
+    is_done: Callable[[int], bool],
 ) -> dict[int, Failure]:
     """Have the jobs executed; return what went wrong, by index."""
-    ended: dict[int, Failure | None] = {}
+    running: set[int] = set()
+    failures: dict[int, Failure] = {}
     if isinstance(executor, InProcessExecutor):
         executor.watch = view.take
     try:
-        with (
-            view,
-            _announced(view.console),
-            contextlib.closing(cast(Generator[Event], executor.run(jobs, orders))) as events,
-        ):
-            for event in events:
-                view.take(event)
-                if isinstance(event, Ended):
-                    ended[event.index] = event.failure
+        with view, _announced(view.console):
+            try:
+                events = cast(Generator[Event], executor.run(jobs, orders))
+                with contextlib.closing(events):
+                    for event in events:
+                        view.take(event)
+                        match event:
+                            case Began(index):
+                                running.add(index)
+                            case Ended(index, failure):
+                                running.discard(index)
+                                if failure is not None:
+                                    failures[index] = failure
+            except KeyboardInterrupt:
+                for index in filter(is_done, sorted(running)):  # at the end, unheard
+                    view.take(Ended(index, None))
+                raise
     except KeyboardInterrupt:
-        done = sum(failure is None for failure in ended.values())
-        raise KeyboardInterrupt(f"{done} of {len(jobs)} runs are done") from None
-    return {index: failure for index, failure in ended.items() if failure is not None}
+        raise KeyboardInterrupt(f"{view.done} of {view.total} runs are done") from None
+    return failures
 
 
 def _begin_anew(run: ResolvedRun, results: Path) -> None:

@@ -21,7 +21,6 @@ from typing import Literal, cast
 import numpy as np
 
 from peerwatt.errors import PeerWattError, shown
-from peerwatt.evaluation.statistics import paired_difference
 from peerwatt.evaluation.verdict import ALPHA, Outcome, Test, decide, sign_flip
 from peerwatt.runs.speed_probe import FORMAT, Rates
 
@@ -50,11 +49,11 @@ class Ratio:
     ratio: float
     """Geometric mean of new / base over the rounds."""
     low: float
-    """Bounds of its 95 % interval."""
+    """One-sided 95 % bounds of it, by the test that judges: *no worse* is `low` > 1 - margin."""
     high: float
     outcome: Outcome
     more: int
-    """Further rounds after which it is likely to be decided."""
+    """Rounds that were too few: with as many more it would likely have been decided."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,18 @@ class Comparison:
             )
             return f"significantly slower: {slower}."
         if of["undecided"]:
-            more = max(r.more for r in self.ratios)
+            wanted = self.rounds + max(r.more for r in self.ratios)
+            mend = (
+                f"a new measurement of about {wanted} rounds would probably tell (--rounds "
+                f"{wanted})"
+                if wanted <= MOST_ROUNDS
+                else f"{MOST_ROUNDS} rounds, the most there can be, would probably not tell "
+                "either: measure on a calmer machine, or with a wider --margin"
+            )
             return (
                 f"whether {' and '.join(of['undecided'])} is slower by less than {self.margin:.0%} "
-                f"is open: about {more} more rounds would tell (--rounds {self.rounds + more})."
+                f"is open: {mend}. Each repetition may raise a false alarm anew, in up to "
+                f"{ALPHA:.0%}: do not repeat until the verdict pleases."
             )
         return f"nothing is slower by {self.margin:.0%} or more."
 
@@ -155,16 +162,14 @@ def judge(pairs: Sequence[tuple[Rates, Rates]], margin: float) -> tuple[Ratio, .
     """Return the ratio of each measure over `pairs` of (base, new), with what it says."""
     generator = np.random.default_rng(0)
     rates = {key: np.array([[b[key], n[key]] for b, n in pairs]) for key in MEASURED}
-    logs = {key: np.log(values) for key, values in rates.items()}
     tests = [
-        Test((sign_flip(log[:, 1] - log[:, 0], generator),), -math.log1p(-margin))
-        for log in logs.values()
+        Test((sign_flip(np.diff(np.log(of_key))[:, 0], generator),), -math.log1p(-margin))
+        for of_key in rates.values()
     ]
     found = []
-    for (key, log), decision in zip(logs.items(), decide(tests, alpha=ALPHA), strict=True):
-        interval = paired_difference(log[:, 1], log[:, 0], generator)
+    for key, decision in zip(MEASURED, decide(tests, alpha=ALPHA), strict=True):
         base, new = np.median(rates[key], axis=0)
-        ratio, low, high = (math.exp(x) for x in interval)
+        ratio, low, high = map(math.exp, (decision.estimate, decision.low, decision.high))
         found.append(
             Ratio(key, float(base), float(new), ratio, low, high, decision.outcome, decision.more)
         )

@@ -29,7 +29,7 @@ class RunState:
     seconds: float = 0.0
     """That these took."""
     failure: str | None = None
-    """Why it failed: a sentence, or the last line of a traceback."""
+    """Why it failed, in a sentence."""
     where: str | None = None
     """Which process is at it."""
 
@@ -47,14 +47,14 @@ def run_state(run: ResolvedRun, results: Path) -> RunState:
             result = read_result(place / RESULT_FILE)
         except PeerWattError:
             continue
-        if result.config_hash == run.config_hash:
+        if (result.config_hash, result.seed) == (run.config_hash, run.config.seed):
             return RunState("done", result.agent_steps, result.timings.training_wall)
     if attempt is None:
         return RunState("new")
     steps, seconds = _saved(work)
     failed = read_failure(work)
     if failed is not None:
-        return RunState("failed", steps, seconds, failure=failed.text.strip().splitlines()[-1])
+        return RunState("failed", steps, seconds, failure=failed.sentence)
     return RunState("stopped", steps, seconds)
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.config import ResolvedRun
 from peerwatt.runs.result import RunResult
+from peerwatt.runs.untrusted import read_small
 
 RESULT_FILE = "result.json"
 METRICS_FILE = "metrics.jsonl"
@@ -97,7 +98,7 @@ def clear_drafts(folder: Path) -> None:
     """Remove what killed processes left beside `folder`; restore what they had moved away."""
     for left in sorted(folder.parent.glob(f".{folder.name}-*")):
         owner = left.name.removeprefix(f".{folder.name}-").partition("-")[0]
-        if owner.isdigit() and _alive(int(owner)):
+        if owner.isdigit() and alive(int(owner)):
             continue
         if left.name.endswith("-old") and not folder.exists():
             os.replace(left, folder)
@@ -105,7 +106,8 @@ def clear_drafts(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Return whether there is a process of that number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -126,15 +128,7 @@ def read_record(file: Path) -> tuple[bytes, RunResult]:
     Raises:
         PeerWattError: it is missing, too large, or not a valid result.
     """
-    try:
-        size = file.stat().st_size
-        if size > MAX_RESULT_BYTES:
-            raise PeerWattError(
-                f"{file}: {size:,} bytes is more than a result may have ({MAX_RESULT_BYTES:,})."
-            )
-        raw = file.read_bytes()
-    except OSError as error:
-        raise PeerWattError(f"{file}: cannot be read ({error.strerror}).") from None
+    raw = read_small(file, MAX_RESULT_BYTES)
     try:
         return raw, RunResult.model_validate_json(raw, strict=True)
     except ValidationError as error:

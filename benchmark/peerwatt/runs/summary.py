@@ -180,23 +180,24 @@ class Row:
 def rows_of(board: Board) -> list[Row]:
     """Compute the rows of a board, best first."""
     summaries = [_summaries(entry) for entry in board.entries]
+    # By place and not by label, which depends on who else is there.
     seeds = {
-        entry.label: np.array([x for x in summary["welfare"].seeds if x is not None])
-        for entry, summary in zip(board.entries, summaries, strict=True)
+        f"{place:09}": np.array([x for x in summary["welfare"].seeds if x is not None])
+        for place, summary in enumerate(summaries)
         if summary["welfare"].interval is not None
     }
     places = ranks(seeds, np.random.default_rng(0))
     rows = [
         Row(
             entry=entry,
-            rank=places.get(entry.label),
+            rank=places.get(f"{place:09}"),
             summaries=summary,
             curve=_curve(entry),
             others=_others(entry),
         )
-        for entry, summary in zip(board.entries, summaries, strict=True)
+        for place, (entry, summary) in enumerate(zip(board.entries, summaries, strict=True))
     ]
-    return sorted(rows, key=_order)
+    return sorted(rows, key=order)
 
 
 def columns(rows: Sequence[Row]) -> tuple[Measure, ...]:
@@ -300,8 +301,8 @@ def _others(entry: Entry) -> dict[str, float | None]:
     return means
 
 
-def _order(row: Row) -> tuple[float, float, str]:
-    """Order rows by rank, then welfare; the unranked come last."""
+def order(row: Row) -> tuple[float, float, str]:
+    """Return what sorts rows by rank, then by welfare; the unranked come last."""
     interval = row.interval(WELFARE)
     return (
         math.inf if row.rank is None else row.rank,

@@ -80,9 +80,11 @@ class ShapedMarket(VectorMarket):
             )
         if self._tick is not None:
             self._tick()
+        if not self.given.defined(scores):
+            return step
         net = (step.slot.pv - step.slot.load).reshape(self.num_envs, self.num_agents)
         bonus = self._shaping.bonus(scores, net > 0, net < 0, progress)
-        self.given.add(scores, bonus)
+        self.given.add(bonus)
         return step._replace(reward=step.reward + bonus)
 
     def snapshot(self) -> dict[str, Any]:
@@ -148,7 +150,16 @@ class TrainingRun:
         self._started = self._told = time.perf_counter()
 
     def envs(self, num_envs: int) -> ShapedMarket:
-        """Return `num_envs` communities to train on; their rewards are shaped by the critic."""
+        """Return `num_envs` communities to train on; their rewards are shaped by the critic.
+
+        Raises:
+            PeerWattError: `resume` was called before: no checkpoint could be gone on with.
+        """
+        if self._resumed:
+            raise PeerWattError(
+                "the algorithm calls run.envs after run.resume, which has to put all environments "
+                "where they were: make all of them before."
+            )
         market = ShapedMarket(
             self.task,
             num_envs,
@@ -182,8 +193,14 @@ class TrainingRun:
         Sequences come back as lists, all else as it was.
 
         Raises:
-            PeerWattError: the environments are not those that the checkpoint is of.
+            PeerWattError: the environments are not those that the checkpoint is of, or it was
+                called before.
         """
+        if self._resumed:
+            raise PeerWattError(
+                "the algorithm calls run.resume twice, which would put it back to the checkpoint "
+                "again: call it once, before the first iteration."
+            )
         self._resumed = True
         kept = None if self._checkpoints is None else self._checkpoints.kept
         if self._checkpoints is None or kept is None:
@@ -337,6 +354,11 @@ def _told(folder: Path | None) -> Iterator[None]:
     """Turn what the disk refuses into one sentence."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise PeerWattError(
+            f"{folder} went away while the run was made: somebody removed or moved it; start the "
+            "same command again."
+        ) from error
     except OSError as error:
         raise PeerWattError(
             f"cannot write the reports of the run to {folder}: {error.strerror}; see to the disk "

@@ -9,17 +9,20 @@ import contextlib
 import datetime
 import hashlib
 import itertools
+import logging
 import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.transcript import TRANSCRIPT_FILE, locked
 from peerwatt.runs.checkpoint import CHECKPOINT_FILE, sync_folder, write_whole
 from peerwatt.runs.config import ResolvedRun
+from peerwatt.runs.result import RunResult
 from peerwatt.runs.store import (
     CLOCK_FILE,
     METRICS_FILE,
@@ -29,6 +32,7 @@ from peerwatt.runs.store import (
     run_folder,
     work_folder,
 )
+from peerwatt.runs.untrusted import opener, read_small, require_plain
 
 ATTEMPT_FILE = "attempt.json"
 FAILURE_FILE = "failure.json"
@@ -43,12 +47,12 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     again: bool
     """Whether it does a run anew on purpose; until it is finished, the run is not."""
     config_hash: str
     started: str
-    begun: int
+    begun: Annotated[int, Field(ge=0, le=1_000_000)]
     """How often a process has begun to work at it."""
 
 
@@ -58,8 +62,14 @@ class Failed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str
+    """See `Failure.text`."""
     bad_input: bool
     when: str
+
+    @property
+    def sentence(self) -> str:
+        """What there is room for in a line."""
+        return self.text.partition("\n")[0]
 
 
 def now() -> str:
@@ -70,8 +80,8 @@ def now() -> str:
 def read_attempt(work: Path) -> Attempt | None:
     """Return the attempt that the folder `work` is of; None if there is none to go on with."""
     try:
-        return Attempt.model_validate_json((work / ATTEMPT_FILE).read_bytes())
-    except (OSError, ValidationError):
+        return Attempt.model_validate_json(read_small(work / ATTEMPT_FILE))
+    except (PeerWattError, ValidationError):
         return None
 
 
@@ -88,10 +98,12 @@ def prepare(run: ResolvedRun, results: Path, again: bool) -> Attempt:
     """Make the work folder of `run`, and return the attempt that will be begun or gone on with.
 
     Raises:
-        PeerWattError: the transcript of an earlier attempt is still being written.
+        PeerWattError: the transcript of an earlier attempt is still being written, or the work
+            folder leads elsewhere.
         OSError: the disk refuses.
     """
     folder, work = run_folder(results, run), work_folder(results, run)
+    require_plain(work)
     clear_drafts(folder)
     set_aside(folder, _earlier_transcript(folder))
     attempt = read_attempt(work)
@@ -122,21 +134,25 @@ def forget(folder: Path, work: Path) -> None:
 def publish(run: ResolvedRun, results: Path) -> bool:
     """Let the work folder of `run` take its final place if it holds a whole, valid result.
 
-    Whatever was killed on the way before is brought to an end.
+    Whatever was killed on the way before is brought to an end. A damaged folder that has the place
+    is kept under another name.
 
     Raises:
         OSError: the disk refuses; the next call goes on.
     """
     folder, work = run_folder(results, run), work_folder(results, run)
     old = folder.with_name(f".{folder.name}.old")
-    whole = _whole(run, work)
+    whole = not work.is_symlink() and whole_result(run, work) is not None
     if whole:
         for left in (*work.glob(".*.tmp"), *(work / name for name in _UNFINISHED)):
             left.unlink(missing_ok=True)
         if folder.exists():
-            if old.exists():
-                shutil.rmtree(old)
-            os.replace(folder, old)
+            if whole_result(run, folder) is None:
+                _set_damaged_aside(folder)
+            else:
+                if old.exists():
+                    shutil.rmtree(old)
+                os.replace(folder, old)
         os.replace(work, folder)
         sync_folder(folder.parent)
     elif old.exists() and not folder.exists():
@@ -146,18 +162,31 @@ def publish(run: ResolvedRun, results: Path) -> bool:
     return whole
 
 
-def _whole(run: ResolvedRun, work: Path) -> bool:
-    if not (work / RESULT_FILE).exists():
-        return False
+def whole_result(run: ResolvedRun, folder: Path) -> RunResult | None:
+    """Return the result of `run` in `folder` if it is valid and all its files are as it says."""
     try:
-        result = read_result(work)
-        digests = {
-            name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in result.files
-        }
+        result = read_result(folder / RESULT_FILE)
+        digests = [_digest(folder / name) for name in result.files]
     except (PeerWattError, OSError):
-        return False
+        return None
     same = (result.config_hash, result.seed) == (run.config_hash, run.config.seed)
-    return same and digests == result.files
+    return result if same and digests == [*result.files.values()] else None
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb", opener=opener) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _set_damaged_aside(folder: Path) -> None:
+    names = (folder.with_name(f".{folder.name}.damaged-{n}") for n in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    os.replace(folder, kept)
+    logging.getLogger(__name__).warning(
+        "%s held no whole result of its run, which was made anew; what was there is %s.",
+        folder,
+        kept.name,
+    )
 
 
 def record_failure(work: Path, text: str, bad_input: bool) -> None:
@@ -170,8 +199,8 @@ def record_failure(work: Path, text: str, bad_input: bool) -> None:
 def read_failure(work: Path) -> Failed | None:
     """Return why the run in `work` failed; None if it did not."""
     try:
-        return Failed.model_validate_json((work / FAILURE_FILE).read_bytes())
-    except (OSError, ValidationError):
+        return Failed.model_validate_json(read_small(work / FAILURE_FILE))
+    except (PeerWattError, ValidationError):
         return None
 
 
@@ -189,7 +218,7 @@ def set_aside(folder: Path, transcript: Path) -> None:
     """
     if not transcript.exists():
         return
-    with transcript.open("a", encoding="utf-8") as file:
+    with open(transcript, "a", encoding="utf-8", opener=opener) as file:
         if not locked(file):
             raise PeerWattError(
                 f"{folder} is being made by another process: wait until it is done, or stop it."

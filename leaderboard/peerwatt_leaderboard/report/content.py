@@ -48,6 +48,8 @@ class Chapter:
     facts: str
     over_tasks: bool
     table: Grid
+    variants: Grid
+    """Without rows where no two entries bear the same names."""
     figures: tuple[Figure, ...]
     left_out: tuple[str, ...]
 
@@ -82,9 +84,10 @@ def report_of(results: Path, boards: Sequence[Board]) -> Report:
     sections = sections_of(boards)
     single = [section.rows for section in sections if len(section.tasks) == 1]
     styles = charts.styles_of(single)
+    runs, unknown = missing.resolved(results)
     absent = {
-        "Failed or not finished": missing.unfinished(results),
-        "Planned and not there": missing.planned(results),
+        "Failed or not finished": missing.unfinished(results, boards, runs),
+        "Planned and not there": [*unknown, *missing.planned(results, runs)],
         "Seeds that others have": [line for board in boards for line in missing.uneven(board)],
         "Too few runs for intervals": [line for board in boards for line in missing.few(board)],
         "Notes of the runs": missing.noted(boards),
@@ -145,6 +148,7 @@ def _chapter(section: Section, styles: Mapping[str, Style]) -> Chapter:
         facts=facts,
         over_tasks=over_tasks,
         table=grids.table(rows, comparisons.gaps(section), runs),
+        variants=grids.variants(rows),
         figures=tuple(_figures(section, styles)),
         left_out=tuple(left_out),
     )

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from peerwatt.evaluation.statistics import Interval, Profile
-from peerwatt.runs.entries import short_count
+from peerwatt.runs.labels import Asked, differing, short_count
+from peerwatt.runs.result import full_name
 from peerwatt.runs.summary import FAIRNESS, MEAN_SAVING, WELFARE, Measure, Row, columns, written
 from peerwatt_leaderboard.report.comparisons import Standing
 from peerwatt_leaderboard.report.plots import probability_text
@@ -82,6 +83,37 @@ def table(rows: Sequence[Row], gaps: Mapping[str, Interval], runs: Mapping[str, 
                 *(value(row.interval(measure), measure) for measure in measures[1:]),
             )
             for row in rows
+        ),
+    )
+
+
+def variants(rows: Sequence[Row]) -> Grid:
+    """Return what was asked for in the entries of which others bear the same names.
+
+    A column is an option in which entries of the same names differ.
+    """
+    asked = [Asked.of(row.entry.first) for row in rows]
+    groups: dict[tuple[str, str], list[int]] = {}
+    for place, one in enumerate(asked):
+        groups.setdefault((full_name(one.algorithm), full_name(one.critic)), []).append(place)
+    told: dict[int, dict[str, str]] = {}
+    for places in groups.values():
+        if len(places) > 1:
+            found = differing([asked[place] for place in places])
+            told |= dict(zip(places, found, strict=True))
+    names = sorted({name for options in told.values() for name in options})
+    return Grid(
+        caption="What tells entries of the same names apart; the folders of the runs bear the "
+        "configuration in their names",
+        head=("Entry", "Configuration", "Budget", *names),
+        rows=tuple(
+            (
+                Cell(rows[place].entry.label),
+                Cell(asked[place].config_hash[:8]),
+                Cell(short_count(asked[place].budget) if asked[place].budget else "scripted"),
+                *(Cell(options.get(name, "")) for name in names),
+            )
+            for place, options in sorted(told.items())
         ),
     )
 

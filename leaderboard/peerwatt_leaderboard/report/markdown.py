@@ -34,6 +34,8 @@ def figure_file(chapter: Chapter, plot: str) -> str:
 def _chapter(chapter: Chapter) -> Iterator[str]:
     yield from (f"## {_safe(chapter.title)}", "", _safe(chapter.facts), "")
     yield from _grid(chapter.table)
+    if chapter.variants.rows:
+        yield from _grid(chapter.variants)
     for sentence in chapter.left_out:
         yield from (f"*{_safe(sentence)}*", "")
     for figure in chapter.figures:

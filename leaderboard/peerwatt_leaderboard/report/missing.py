@@ -2,59 +2,110 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation.statistics import MIN_RUNS
+from peerwatt.runs.config import ResolvedRun
 from peerwatt.runs.entries import Board
 from peerwatt.runs.plan import labels_of, read_plans, resolve_all
 from peerwatt.runs.store import RESULT_FILE, run_folder
-from peerwatt.runs.work import FAILURE_FILE
+from peerwatt.runs.work import FAILURE_FILE, read_attempt, read_failure
 
 WORK = ".seed-*.work"
 MOST = 100_000
 """Bytes of a failure's file that are read."""
 
 
-def unfinished(results: Path) -> list[str]:
-    """Return a sentence for each run below `results` that failed or has not ended."""
+def unfinished(
+    results: Path, boards: Sequence[Board], runs: Sequence[ResolvedRun]
+) -> list[str]:
+    """Return a sentence for each run below `results` that failed or has not ended.
+
+    Args:
+        results: folder of the results.
+        boards: what is in it, to name entries by.
+        runs: what was planned, to name the others by.
+    """
+    names = _names(boards, runs)
     told = []
     for work in sorted(results.rglob(WORK)):
         place = work.relative_to(results)
         if not work.is_dir() or any(part.startswith(".") for part in place.parts[:-1]):
             continue
         seed = place.name.removeprefix(".").removesuffix(".work")
-        name = f"{place.parent.as_posix()}/{seed}"
+        folder = f"{place.parent.as_posix()}/{seed}"
+        attempt = read_attempt(work)
+        name = None if attempt is None else names.get(attempt.config_hash)
+        name = f"{name} {seed.replace('-', ' ')} ({folder})" if name else folder
         sentence = f"{name} is not finished."
         if (work / FAILURE_FILE).exists():
-            sentence = f"{name} failed: {_failure(work / FAILURE_FILE)}"
+            sentence = f"{name} failed: {_failure(work)}"
         if (work.with_name(seed) / RESULT_FILE).exists():
             sentence += " It was begun again; shown is the run that ended before."
         told.append(shown(sentence, 1_000))
     return told
 
 
-def _failure(file: Path) -> str:
+def _names(boards: Sequence[Board], runs: Sequence[ResolvedRun]) -> dict[str, str]:
+    """Return hash of a configuration -> name of the entry, as shown or else as planned."""
+    names = {
+        entry.first.config_hash: f"{board.title} {entry.label}"
+        for board in boards
+        for entry in board.entries
+    }
+    for run, label in zip(runs, labels_of(runs), strict=True):
+        names.setdefault(run.config_hash, label.rpartition(" seed ")[0])
+    return names
+
+
+def _failure(work: Path) -> str:
     """Return the sentence of a failure."""
     try:
-        if file.stat().st_size > MOST:
+        if (work / FAILURE_FILE).stat().st_size > MOST:
             return f"{FAILURE_FILE} is too large to be read."
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return shown(str(told["text"]), 500)
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{FAILURE_FILE} cannot be read."
+    except OSError:
+        pass
+    failed = read_failure(work)
+    return f"{FAILURE_FILE} cannot be read." if failed is None else shown(failed.sentence, 500)
 
 
-def planned(results: Path) -> list[str]:
-    """Return a sentence for each entry of the plans in `results` whose runs are not all there."""
+def resolved(results: Path) -> tuple[list[ResolvedRun], list[str]]:
+    """Return the runs of all plans in `results`, and a sentence for each plan that has none here.
+
+    Such a plan names, say, a plugin that is not installed.
+    """
     try:
         plans = read_plans(results)
-        runs = resolve_all(list(dict.fromkeys(c for plan in plans for c in plan.configs)))
-    except PeerWattError as error:  # say, a plugin that is not installed here
-        return [f"What was planned cannot be told: {shown(str(error), 500)}"]
+    except PeerWattError as error:
+        return [], [f"What was planned cannot be told: {shown(str(error), 500)}"]
+    found: list[ResolvedRun] = []
+    told = []
+    for plan in plans:
+        try:
+            found += resolve_all(plan.configs)
+        except PeerWattError as error:
+            entries = Counter(
+                (config.task, config.algorithm, config.critic) for config in plan.configs
+            )
+            listed = "; ".join(
+                f"{task} {algorithm}{'' if critic == 'none' else f' + {critic}'} ({count} runs)"
+                for (task, algorithm, critic), count in entries.items()
+            )
+            files = " ".join(f"--plugin {shlex.quote(file)}" for file in plan.plugins)
+            hint = f" It was made with {files}: give the report the same." if files else ""
+            told.append(
+                f"Plan {plan.name!r} cannot be looked up ({error}).{hint} It holds {listed}."
+            )
+    runs = {run_folder(results, run): run for run in found}
+    return list(runs.values()), [shown(sentence, 1_000) for sentence in told]
+
+
+def planned(results: Path, runs: Sequence[ResolvedRun]) -> list[str]:
+    """Return a sentence for each entry of the planned `runs` that are not all in `results`."""
     told: dict[str, list[int]] = {}
     for run, label in zip(runs, labels_of(runs), strict=True):
         if not (run_folder(results, run) / RESULT_FILE).exists():

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from peerwatt.runs.summary import (
     CurveBand,
     Row,
     Summary,
+    order,
     rows_of,
     run_values,
 )
@@ -179,30 +179,18 @@ def _pooled(
                 others={},
             )
         )
-    places = ranks(scores, np.random.default_rng(0))
-    ranked = [
-        Row(row.entry, places.get(row.entry.label), row.summaries, row.curve, row.others)
-        for row in rows
-    ]
+    by_key = {keys[label]: values for label, values in scores.items()}
+    places = ranks(by_key, np.random.default_rng(0))
+    ranked = [replace(row, rank=places.get(keys[row.entry.label])) for row in rows]
     return Section(
         title=f"Over {', '.join(titles[:-1])} and {titles[-1]}",
         identifier=unique(slug(f"over {' '.join(titles)}"), taken),
         tasks=tuple(board.task for board in boards),
         mechanism=boards[0].mechanism,
-        rows=sorted(ranked, key=_order),
+        rows=sorted(ranked, key=order),
         scores=scores,
         keys=keys,
         left_out=tuple(left_out),
-    )
-
-
-def _order(row: Row) -> tuple[float, float, str]:
-    """Order rows by rank, then welfare; the unranked come last."""
-    interval = row.interval(WELFARE)
-    return (
-        math.inf if row.rank is None else row.rank,
-        math.inf if interval is None else -interval.estimate,
-        row.entry.label,
     )
 
 

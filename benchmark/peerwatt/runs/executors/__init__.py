@@ -6,12 +6,15 @@ folders (`peerwatt.runs.execute`), and the runner shows and counts what the even
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.runs.config import RunConfig
+from peerwatt.runs.locks import BeingMade
 
 CHECKPOINT_SECONDS = 60.0
 """Usual time between two checkpoints of a run."""
@@ -40,16 +43,36 @@ class Orders:
     """Least time between two checkpoints of a run; 0: whenever the algorithm offers one."""
     retries: int = 1
     """How often a run is tried again whose worker died; it goes on from its checkpoint."""
+    code: str | None = None
+    """Digest of PeerWatt's own code that the command began with; a worker of other code refuses."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed: the sentence of a `PeerWattError`, or a traceback."""
+    """Why a run failed."""
 
     text: str
+    """The sentence of a `PeerWattError`, or one that tells the error and a traceback below it."""
     bad_input: bool
+    """Another input is the mend; not so where the machine or another process is in the way."""
     lost: bool = False
     """The run failed for its worker died, again and again; nothing of it wrote that down."""
+
+    @property
+    def sentence(self) -> str:
+        """What there is room for in a line."""
+        return self.text.partition("\n")[0]
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what to tell of an exception that ended a run, in its `except` block."""
+    if isinstance(error, PeerWattError):
+        outside = isinstance(error, BeingMade) or isinstance(error.__cause__, OSError)
+        return Failure(shown(str(error), 4_000), bad_input=not outside)
+    if isinstance(error, MemoryError):
+        sentence = f"not enough memory ({error}): lower num_envs, sizes or --workers."
+        return Failure(sentence, bad_input=False)
+    return Failure(f"{told(error)}\n{traceback.format_exc()}", bad_input=False)
 
 
 @dataclass(frozen=True, slots=True)

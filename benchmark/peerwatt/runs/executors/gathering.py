@@ -23,8 +23,7 @@ from peerwatt.plugins.loader import FILES, registry
 from peerwatt.runs.checkpoint import CHECKPOINT_FILE, write_whole
 from peerwatt.runs.config import ResolvedRun, RunConfig, resolve
 from peerwatt.runs.execute import execute
-from peerwatt.runs.executors import Failure
-from peerwatt.runs.executors.worker import failure_of
+from peerwatt.runs.executors import Failure, failure_of
 from peerwatt.runs.stopping import RunStopped, Stop
 from peerwatt.runs.store import RESULT_FILE, work_folder
 from peerwatt.runs.work import WORK_FILES

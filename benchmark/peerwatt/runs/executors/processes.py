@@ -18,6 +18,7 @@ from peerwatt.errors import PeerWattError
 from peerwatt.plugins.loader import registry
 from peerwatt.runs.executors import Began, Ended, Event, Failure, Job, Lost, Orders, Played
 from peerwatt.runs.executors.worker import work
+from peerwatt.runs.provenance import own_code
 from peerwatt.runs.stopping import RunStopped, Stop
 
 STOP_SECONDS = 8.0
@@ -202,6 +203,7 @@ def _serve(connection: Connection, orders: Orders) -> None:
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     threading.Thread(target=_follow_parent, daemon=True).start()
+    own_code()  # while it is what was just loaded
     registry()  # before a configuration with a plugin's own types is unpickled
     _tell(connection, _READY)
     while not stop.asked and (job := _next(connection)) is not None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-import traceback
 
-from peerwatt.errors import PeerWattError
 from peerwatt.runs.config import resolve
 from peerwatt.runs.execute import Progress, execute
-from peerwatt.runs.executors import Failure, Job, Orders
+from peerwatt.runs.executors import Failure, Job, Orders, failure_of
+from peerwatt.runs.provenance import own_code
 from peerwatt.runs.stopping import Stop
 
 TELL_SECONDS = 0.25
@@ -21,6 +20,12 @@ def work(job: Job, orders: Orders, progress: Progress, stop: Stop) -> Failure | 
     Raises:
         RunStopped: `stop` was asked for.
     """
+    if orders.code not in (None, own_code()):
+        return Failure(
+            "PeerWatt's own code was changed while the runs were made: start the same command "
+            "again, so that all are made by the same.",
+            bad_input=False,
+        )
     try:
         execute(
             resolve(job.config),
@@ -33,16 +38,6 @@ def work(job: Job, orders: Orders, progress: Progress, stop: Stop) -> Failure | 
     except (Exception, SystemExit) as error:
         return failure_of(error)
     return None
-
-
-def failure_of(error: BaseException) -> Failure:
-    """Return what to tell of an exception that ended a run, in its `except` block."""
-    if isinstance(error, PeerWattError):
-        return Failure(str(error), bad_input=True)
-    if isinstance(error, MemoryError):
-        sentence = f"not enough memory ({error}): lower num_envs, sizes or --workers."
-        return Failure(sentence, bad_input=True)
-    return Failure(traceback.format_exc(), bad_input=False)
 
 
 def sparing(progress: Progress) -> Progress:

@@ -13,28 +13,28 @@ from peerwatt.runs.regression.golden import (
     GOLDEN_FILE,
     Golden,
     compare_golden,
-    count_cases,
+    count_shared,
     make_golden,
     read_golden,
+    unmatched,
 )
 from peerwatt.runs.regression.learners import Settings, compare_learners
 from peerwatt.runs.regression.looks import Looks, add_to_base, add_to_new, seeds_for
-from peerwatt.runs.regression.pairing import Pair, Paired, pair
+from peerwatt.runs.regression.pairing import Pair, Paired, missing_runs, pair
 from peerwatt.runs.regression.scripted import compare_scripted, other_scenarios
 
 
 def compare(base: Path, new: Path, settings: Settings) -> Report:
-    """Compare two folders once; on a folder with a plan of looks, go on with that plan.
+    """Compare two folders once; on a folder that was looked at before, count the looks.
 
     Raises:
         PeerWattError: a folder cannot be read, or the two have nothing in common.
     """
     exact = compare_files(base, new)
     paired = pair(base, new)
-    looks = Looks(new, learning(paired), settings)
+    looks = Looks(new, settings)
     report = _report(base, new, settings, paired, exact, looks)
-    if looks.plan is not None:
-        looks.note(report)
+    looks.note(report)
     return report
 
 
@@ -74,8 +74,8 @@ def compare_until_decided(
                 f"{item.title}: no seed is in both {base} and {new}; --until-decided adds seeds to "
                 "those that are in both: run NEW with the seeds of BASE."
             )
-    looks = Looks(new, learners, settings)
-    if learners and looks.plan is None:
+    looks = Looks(new, settings)
+    if learners and not looks.planned:
         at_first = max(len(item.seeds) for item in learners)
         if most < at_first:
             raise PeerWattError(f"--max-seeds {most}: there are {at_first} seeds already.")
@@ -84,14 +84,13 @@ def compare_until_decided(
         report = _report(base, new, settings, paired, exact, looks)
         told(report)
         wanting = _wanting(report, learning(paired))
-        sizes = [(item, looks.next_size(len(looks.look([item])[item.key]))) for item in wanting]
+        sizes = [(item, looks.next_size(item)) for item in wanting]
         orders = [
             (item, seeds_for(item, size, program is not None)) for item, size in sizes if size
         ]
         lacking = [(item, seeds) for item, seeds in orders if set(seeds) - set(item.seeds)]
         if report.outcome == "regression" or not lacking:
-            if looks.plan is not None:
-                looks.note(report)
+            looks.note(report)
             return report
         if program is not None:
             add_to_base(lacking, base, program)
@@ -110,28 +109,29 @@ def learning(paired: Paired) -> list[Pair]:
     return [item for item in paired.pairs if not item.scripted and item.seeds]
 
 
-def compare_files(base: Path, new: Path) -> list[Finding]:
+def compare_files(base: Path, new: Path) -> tuple[list[Finding], list[str]]:
     """Compare the golden file of BASE, if there is one, with that of NEW or with the code here.
+
+    Returns:
+        Findings and warnings.
 
     Raises:
         PeerWattError: a file is malformed.
     """
     there, here = base / GOLDEN_FILE, new / GOLDEN_FILE
     if not there.exists():
-        return []
-    golden = read_golden(here) if here.exists() else make_golden()
+        return [], []
+    before = read_golden(there)
+    now = read_golden(here) if here.exists() else make_golden()
     where = "NEW" if here.exists() else "the installed code"
-    return golden_findings(read_golden(there), golden, where)
+    return golden_findings(before, now, where), unmatched(before, now)
 
 
 def golden_findings(base: Golden, new: Golden, where: str) -> list[Finding]:
     """Return one finding for each difference, or one that tells that all is the same."""
     changes = compare_golden(base, new)
     if not changes:
-        text = (
-            f"all {count_cases(base)} values of clearing, settlement and metrics are the same in "
-            f"{where}."
-        )
+        text = f"all {count_shared(base, new)} values that both have are the same in {where}."
         return [Finding("golden", "golden file", "no worse", text)]
     return [
         Finding("golden", f"{change.layer} {change.case}", "regression", change.text)
@@ -140,12 +140,20 @@ def golden_findings(base: Golden, new: Golden, where: str) -> list[Finding]:
 
 
 def _report(
-    base: Path, new: Path, settings: Settings, paired: Paired, exact: list[Finding], looks: Looks
+    base: Path,
+    new: Path,
+    settings: Settings,
+    paired: Paired,
+    exact: tuple[list[Finding], list[str]],
+    looks: Looks,
 ) -> Report:
     """Judge what is there."""
-    findings = [*exact, *paired.findings]
+    findings, warnings = [*exact[0], *paired.findings], [*exact[1], *paired.warnings]
     comparable = []
     for item in paired.pairs:
+        missing, warning = missing_runs(item, new, looks.asked(item))
+        findings += [missing] if missing else []
+        warnings += [warning] if warning else []
         if not item.seeds:
             continue
         if (other := other_scenarios(item)) is not None:
@@ -154,19 +162,17 @@ def _report(
             findings.append(compare_scripted(item))
         else:
             comparable.append(item)
-    if looks.plan is None:
-        findings += compare_learners(comparable, settings)
-    else:
-        seen = looks.look(comparable)
-        for item in comparable:
-            if not seen[item.key]:
-                text = (
-                    f"{len(item.seeds)} common seeds; the plan looks first at "
-                    f"{looks.plan.looks[0]}: add {looks.plan.looks[0] - len(item.seeds)} seeds."
-                )
-                findings.append(Finding("learners", item.title, "undecided", text))
-        ready = [item for item in comparable if seen[item.key]]
-        findings += compare_learners(ready, settings, seen, len(looks.plan.looks))
+    warnings += looks.look(comparable)
+    seen = {item.key: looks.of(item) for item in comparable}
+    count = looks.count(comparable)
+    findings += compare_learners(comparable, settings, seen, count)
+    findings += [_waiting(item, looks) for item in comparable if not seen[item.key]]
+    if count > max(1, len(looks.planned)):
+        warnings.append(
+            f"{new} was looked at without a plan before, so that each p-value counts {count} times "
+            "and the chance of a false alarm over all looks is still more than "
+            f"{settings.alpha:g}: only --until-decided from the start keeps it."
+        )
     if not findings:
         raise PeerWattError(
             f"{base} and {new} have nothing in common to compare: give two folders with runs of "
@@ -177,9 +183,23 @@ def _report(
         new=str(new),
         alpha=settings.alpha,
         findings=tuple(findings),
-        warnings=paired.warnings,
-        looks=() if looks.plan is None else looks.plan.looks,
+        warnings=tuple(warnings),
+        looks=looks.planned,
     )
+
+
+def _waiting(pair: Pair, looks: Looks) -> Finding:
+    """Say what lacks of a pair for the first look of the plan, or for the one that was made."""
+    asked, first = looks.asked(pair), looks.planned[0]
+    if asked:
+        lost = ", ".join(str(seed) for seed in asked if seed not in pair.seeds)
+        text = f"seeds that the plan has looked at are there no more ({lost}): run them again."
+    else:
+        text = (
+            f"{len(pair.seeds)} common seeds; the plan looks first at {first}: add "
+            f"{first - len(pair.seeds)} seeds."
+        )
+    return Finding("learners", pair.title, "undecided", text)
 
 
 def _wanting(report: Report, pairs: list[Pair]) -> list[Pair]:

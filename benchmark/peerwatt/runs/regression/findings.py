@@ -29,6 +29,17 @@ class Finding:
     decision: Decision | None = None
     margin: float | None = None
 
+    @property
+    def beyond_margin(self) -> bool:
+        """Whether it is undecided and demanded, and the mean itself is a drop beyond the margin."""
+        return (
+            self.outcome == "undecided"
+            and self.demanded
+            and self.decision is not None
+            and self.margin is not None
+            and self.decision.estimate < -self.margin
+        )
+
 
 @dataclass(frozen=True)
 class Report:
@@ -52,6 +63,14 @@ class Report:
         return "no worse"
 
     @property
+    def beyond_margin(self) -> bool:
+        """Whether it is undecided of a metric whose mean dropped beyond the margin.
+
+        So it is where some runs of NEW collapse: their spread leaves open what their mean tells.
+        """
+        return self.outcome == "undecided" and any(f.beyond_margin for f in self.findings)
+
+    @property
     def exit_code(self) -> int:
         """The code that the command ends with."""
         return EXIT_CODES[self.outcome]
@@ -63,7 +82,8 @@ class Report:
             return _first([f for f in self.findings if f.outcome == "regression"])
         open_ones = [f for f in self.findings if f.outcome == "undecided"]
         if self.outcome == "undecided":
-            return _first([finding for finding in open_ones if finding.demanded])
+            demanded = [finding for finding in open_ones if finding.demanded]
+            return _first(sorted(demanded, key=lambda finding: not finding.beyond_margin))
         held = [f for f in self.findings if f.layer == "learners" and f.demanded]
         exact = any(finding.layer in ("golden", "scripted") for finding in self.findings)
         parts = ["what is deterministic is the same"] if exact else []

@@ -1,55 +1,45 @@
 """Golden files: what the deterministic layers do, so exactly that any change shows.
 
-Three layers, each with every plugin that comes with PeerWatt:
+Five layers, each with every plugin that comes with PeerWatt:
 
-- *clearing*: order books from a seeded generator, cleared by each mechanism;
+- *clearing*: order books from a seeded generator, cleared by each mechanism, with options too;
 - *settlement*: episodes of each task under random actions, with the task's own mechanism: every
   integer record of the kernel;
-- *metrics*: the test episodes of each task played by each scripted trader: welfare and all metrics.
+- *play*: what the agents meet in them: observations and rewards;
+- *metrics*: the test episodes of each task played by each scripted trader: costs and all metrics;
+- *scores*: what tables show of these runs.
 
-Clearing and settlement count in integers and are kept as SHA-256, equal on every machine. Metrics
-are numbers of `DIGITS` digits and agree up to `TOLERANCE` (the optimum, which a solver finds, up to
-`SOLVER`), for sums round differently elsewhere.
+Clearing and settlement count in integers and are kept as SHA-256, equal on every machine. The rest
+are numbers of 12 digits, which agree up to `TOLERANCE` (`SOLVER` what depends on the optimum, which
+a solver finds, `SINGLE` what is counted in single precision), for sums round differently elsewhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from peerwatt.env import BATTERY_ACTIONS, Slot, VectorMarket
 from peerwatt.errors import PeerWattError, shown
-from peerwatt.evaluation import Evaluator
-from peerwatt.fairness import Shaping
-from peerwatt.market import QUANTA_PER_KWH, clear, price_grid
-from peerwatt.plugins.loader import Kind, build, find, load_mechanism, load_task, registry
+from peerwatt.plugins.loader import find
 from peerwatt.plugins.specs import PROJECT
+from peerwatt.runs.files import write_whole
+from peerwatt.runs.regression import cases
 from peerwatt.runs.result import Hash
-from peerwatt.runs.training import TrainingRun
 
 GOLDEN_FILE = "golden.json"
-VERSION: Literal[1] = 1
-"""Raised when the cases change; files of another version do not compare."""
-SIZES = ((2, 3), (5, 5), (12, 21), (40, 64))
-"""Households and price levels of the books."""
-BOOKS = 64
-"""Books of each size."""
-ENVS = 4
-"""Communities of a task that are played at random, for an episode and a half."""
-DIGITS, TOLERANCE, SOLVER = 12, 1e-9, 1e-6
+VERSION = 2
+"""Raised when cases go or get another name; of files of two versions only what both have compares.
+"""
+TOLERANCE, SOLVER, SINGLE = 1e-9, 1e-6, 1e-6
 MOST_BYTES = 5_000_000
-FIELDS = {
+LAYERS = ("clearing", "settlement", "play", "metrics", "scores")
+WORDS = {
     "position": "what is left of PV, load and battery, to be traded or settled",
     "order": "the orders that the actions quote",
     "traded": "how much each household trades",
@@ -58,20 +48,27 @@ FIELDS = {
     "cost": "the cost of a slot, settlement with the grid included",
     "grid_cost": "the cost under grid-only",
     "stored": "what the batteries hold",
+    "truncated": "when episodes end",
+    "action_mask": "which actions are allowed",
 }
-"""Records of the kernel whose change is told in words; the rest by name."""
+"""Records of random play whose change is told in words; the rest by name."""
 
 
 class Golden(BaseModel):
-    """What `peerwatt golden` writes: layer -> case -> part -> digest or number."""
+    """What `peerwatt golden` writes: layer -> case -> part -> digest or number.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Layers of a later version are left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     golden_version: int
     peerwatt: Annotated[str, Field(max_length=100)]
     clearing: dict[str, dict[str, Hash]]
     settlement: dict[str, dict[str, Hash]]
+    play: dict[str, dict[str, float | None]] = {}
     metrics: dict[str, dict[str, float | None]]
+    scores: dict[str, dict[str, float | None]] = {}
 
 
 class Change(NamedTuple):
@@ -84,18 +81,23 @@ class Change(NamedTuple):
 
 
 def make_golden() -> Golden:
-    """Return what the installed code does; a few seconds."""
+    """Return what the installed code does; a second or two."""
+    tasks = cases.own("task")
+    traders = [
+        name for name in cases.own("algorithm") if not find("algorithm", name).spec.trainable
+    ]
+    played = {task: cases.random_play(task) for task in tasks}
+    runs = {
+        f"{trader} on {task}": cases.scripted(task, trader) for task in tasks for trader in traders
+    }
     return Golden(
         golden_version=VERSION,
         peerwatt=importlib.metadata.version(PROJECT),
-        clearing={name: dict(_clearing(name)) for name in _own("mechanism")},
-        settlement={name: _settlement(name) for name in _own("task")},
-        metrics={
-            f"{trader} on {task}": _metrics(task, trader)
-            for task in _own("task")
-            for trader in _own("algorithm")
-            if not find("algorithm", trader).spec.trainable
-        },
+        clearing=cases.clearings(),
+        settlement={task: digests for task, (digests, _) in played.items()},
+        play={task: means for task, (_, means) in played.items()},
+        metrics={name: metrics for name, (metrics, _) in runs.items()},
+        scores={name: scores for name, (_, scores) in runs.items()},
     )
 
 
@@ -106,214 +108,157 @@ def write_golden(golden: Golden, folder: Path) -> Path:
         PeerWattError: the disk refused.
     """
     path = folder / GOLDEN_FILE
-    text = json.dumps(golden.model_dump(), indent=1, sort_keys=True) + "\n"
-    write_text(path, text)
+    write_text(path, json.dumps(golden.model_dump(), indent=1, sort_keys=True) + "\n")
     return path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there wholly or not at all.
+    """Write a file, with the folders it lies in, so that it is there wholly or not at all.
 
     Raises:
         PeerWattError: the disk refused.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as draft:
-            draft.write(text)
-        os.chmod(draft.name, 0o644)
-        os.replace(draft.name, path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise PeerWattError(f"cannot write {path}: {error.strerror or error}.") from None
 
 
 def read_golden(path: Path) -> Golden:
-    """Read a golden file.
+    """Read a golden file, of whatever version.
 
     Raises:
-        PeerWattError: it is missing, malformed or of another version.
+        PeerWattError: it is missing or malformed.
     """
     mend = f"write it again with `peerwatt golden {path.parent}`"
     try:
         if path.stat().st_size > MOST_BYTES:
             raise PeerWattError(f"{path}: is larger than {MOST_BYTES:,} bytes; {mend}.")
-        golden = Golden.model_validate_json(path.read_bytes())
+        return Golden.model_validate_json(path.read_bytes())
     except OSError as error:
         raise PeerWattError(f"{path}: cannot be read ({error.strerror}); {mend}.") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = shown(".".join(map(str, first["loc"])), 100)
         raise PeerWattError(f"{path}: {place}: {shown(first['msg'], 200)}; {mend}.") from None
-    if golden.golden_version != VERSION:
-        raise PeerWattError(
-            f"{path}: golden_version: {golden.golden_version} does not compare with {VERSION} of "
-            f"this PeerWatt; {mend}."
-        )
-    return golden
 
 
 def compare_golden(base: Golden, new: Golden) -> list[Change]:
-    """Return every difference, told in words; none if the deterministic layers do the same."""
+    """Return what `new` does otherwise than `base`, or no more, told in words.
+
+    What only `new` has is no difference, nor is what only `base` has if it is of another version:
+    see `unmatched`.
+    """
+    gone_counts = base.golden_version == new.golden_version
     return [
-        *_changes("clearing", base.clearing, new.clearing),
-        *_changes("settlement", base.settlement, new.settlement),
-        *_changes("metrics", base.metrics, new.metrics),
+        change
+        for layer in LAYERS
+        for change in _changes(layer, getattr(base, layer), getattr(new, layer), gone_counts)
     ]
+
+
+def unmatched(base: Golden, new: Golden) -> list[str]:
+    """Return a sentence for each reason why values of one of the two are held against nothing."""
+    there, here = _values(base), _values(new)
+    told = []
+    if base.golden_version != new.golden_version:
+        told.append(
+            f"The golden files are of the versions {base.golden_version} and {new.golden_version}, "
+            f"so that only what both have is compared: {len(there & here)} of {len(there | here)} "
+            "values."
+        )
+    if added := sorted({(layer, case) for layer, case, _ in here - there}):
+        named = "; ".join(f"{layer} of {shown(case, 60)}" for layer, case in added[:5])
+        more = f" and {len(added) - 5} more" if len(added) > 5 else ""
+        told.append(
+            f"{len(here - there)} values are in the later golden file only, so that there is "
+            f"nothing to hold them against ({named}{more})."
+        )
+    return told
 
 
 def count_cases(golden: Golden) -> int:
+    """Return how many values a golden file has."""
+    return len(_values(golden))
+
+
+def count_shared(base: Golden, new: Golden) -> int:
     """Return how many values are held against each other."""
-    layers: tuple[Mapping[str, Mapping[str, Any]], ...] = (
-        golden.clearing,
-        golden.settlement,
-        golden.metrics,
-    )
-    return sum(len(parts) for layer in layers for parts in layer.values())
+    return len(_values(base) & _values(new))
 
 
-def _own(kind: Kind) -> list[str]:
-    """Return the names of PeerWatt's own plugins of a kind."""
-    found = registry().qualified[kind]
-    return sorted(plugin.spec.name for plugin in found.values() if plugin.distribution == PROJECT)
+def alike(name: str, was: float | None, now: float | None) -> bool:
+    """Return whether two values of a metric are the same, but for the rounding of sums."""
+    return _close(was, now, SOLVER if name in ("oracle_cost", "welfare") else TOLERANCE)
 
 
-def _clearing(name: str) -> Iterator[tuple[str, str]]:
-    """Yield "12 households, 21 price levels" and the digest of what `name` makes of such books."""
-    mechanism = load_mechanism(f"{PROJECT}:{name}")
-    for n, levels in SIZES:
-        generator = np.random.default_rng([n, levels, VERSION])
-        # Whole, half and odd quanta: large ties and none.
-        step = generator.choice([QUANTA_PER_KWH, QUANTA_PER_KWH // 2, 1], (BOOKS, 1))
-        most = 4 * QUANTA_PER_KWH // step
-        order = step * np.rint((2 * generator.random((BOOKS, n)) - 1) * most).astype(np.int64)
-        level = generator.integers(0, levels, (BOOKS, n))
-        arrival = generator.permuted(np.tile(np.arange(n), (BOOKS, 1)), axis=1)
-        cleared = clear(mechanism, order, level, price_grid(800, 3000, levels)[0], arrival)
-        yield f"{n} households, {levels} price levels", _digest(*cleared)
+def _close(was: float | None, now: float | None, tolerance: float) -> bool:
+    if was is None or now is None:
+        return was is now
+    return math.isclose(was, now, rel_tol=tolerance, abs_tol=tolerance)
 
 
-def _settlement(name: str) -> dict[str, str]:
-    """Return the digest of each record of random play on task `name`, field by field."""
-    task = load_task(f"{PROJECT}:{name}")
-    market = VectorMarket(task, ENVS, seed=VERSION)
-    generator = np.random.default_rng(VERSION)
-    market.reset()
-    records: list[Slot] = []
-    for _ in range(3 * task.horizon // 2):
-        shape = (ENVS, market.num_agents)
-        actions = np.stack([generator.integers(0, most, shape) for most in market.action_nvec], -1)
-        storage = task.community.has_storage
-        idle = BATTERY_ACTIONS.index("idle") if storage else 0
-        actions[..., 2] = np.where(task.community.capacity > 0, actions[..., 2], idle)
-        records.append(Slot(*(field.copy() for field in market.step(actions).slot)))
+def _values(golden: Golden) -> set[tuple[str, str, str]]:
+    """Return layer, case and part of each value."""
     return {
-        field: _digest(*(getattr(record, field) for record in records)) for field in Slot._fields
+        (layer, case, part)
+        for layer in LAYERS
+        for case, parts in getattr(golden, layer).items()
+        for part in parts
     }
-
-
-def _metrics(task_name: str, trader: str) -> dict[str, float | None]:
-    """Return welfare and the mean of every metric of a scripted trader on the test split."""
-    task = load_task(f"{PROJECT}:{task_name}")
-    plugin = find("algorithm", f"{PROJECT}:{trader}")
-    training = TrainingRun(
-        task,
-        seed=0,
-        budget=0,
-        critic=build("critic", find("critic", f"{PROJECT}:none"), {}),
-        shaping=Shaping(),
-        mechanism=None,
-        validations=0,
-    )
-    policy = build("algorithm", plugin, {}).train(training)
-    played = Evaluator(task, "test")(policy, seed=0)
-    sums = {name: getattr(played, name) for name in ("cost", "grid_cost", "oracle_cost")}
-    values = {name: math.fsum(costs) for name, costs in sums.items()}
-    values["welfare"] = played.welfare
-    values["worst_saving"] = float(played.savings.sum(axis=0).min())
-    for name, episodes in played.metrics.items():
-        defined = episodes[np.isfinite(episodes)]
-        values[name] = math.fsum(defined) / defined.size if defined.size else math.nan
-    return {
-        name: float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-        for name, value in values.items()
-    }
-
-
-def _digest(*arrays: NDArray[Any]) -> str:
-    """Return the SHA-256 of integers, whatever the byte order of the machine."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array, "<i8").tobytes())
-    return digest.hexdigest()
 
 
 def _changes(
-    layer: str, base: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
+    layer: str,
+    base: Mapping[str, Mapping[str, Any]],
+    new: Mapping[str, Mapping[str, Any]],
+    gone_counts: bool,
 ) -> Iterator[Change]:
-    for case in sorted(base.keys() | new.keys()):
-        there, here = base.get(case), new.get(case)
-        name = shown(case, 100)
-        if there is None:
-            text = f"{layer}: {name} is new, so that there is nothing to hold it against"
-            yield Change(layer, name, f"{text}: write the golden file again.")
-        elif here is None:
-            yield Change(layer, name, f"{layer}: {name} is there no more.")
-        else:
-            parts = [
-                part
-                for part in sorted(there.keys() | here.keys())
-                if not _alike(layer, part, there.get(part), here.get(part))
-            ]
-            if parts:
-                yield Change(layer, name, _TELLERS[layer](name, parts, there, here))
+    for case, there in sorted(base.items()):
+        name, here = shown(case, 100), new.get(case)
+        if here is None:
+            if gone_counts:
+                yield Change(layer, name, f"{layer}: {name} is there no more.")
+            continue
+        parts = [
+            part
+            for part, value in sorted(there.items())
+            if (gone_counts if part not in here else not _same(layer, part, value, here[part]))
+        ]
+        if parts:
+            yield Change(layer, name, f"{layer}: {_told(layer, name, parts, there, here)}.")
 
 
-def _alike(layer: str, part: str, there: Any, here: Any) -> bool:
-    if layer != "metrics" or there is None or here is None:
+def _same(layer: str, part: str, there: Any, here: Any) -> bool:
+    if layer in ("clearing", "settlement"):
         return bool(there == here)
-    tolerance = SOLVER if part in ("oracle_cost", "welfare") else TOLERANCE
-    return math.isclose(there, here, rel_tol=tolerance, abs_tol=tolerance)
+    return _close(there, here, SINGLE) if layer == "play" else alike(part, there, here)
 
 
-def _tell_clearing(
-    case: str, parts: list[str], there: Mapping[str, Any], here: Mapping[str, Any]
+def _told(
+    layer: str, case: str, parts: list[str], there: Mapping[str, Any], here: Mapping[str, Any]
 ) -> str:
-    cases = f"{len(parts)} of {len(there.keys() | here.keys())} sets of books"
-    return (
-        f"clearing: the mechanism {case} clears {cases} otherwise ({'; '.join(parts)}): its rule "
-        "has changed."
-    )
-
-
-def _tell_settlement(
-    case: str, parts: list[str], there: Mapping[str, Any], here: Mapping[str, Any]
-) -> str:
-    told = [f"{part} ({FIELDS[part]})" if part in FIELDS else part for part in parts]
-    return (
-        f"settlement: under the same actions {case} records otherwise "
-        f"{', '.join(shown(part, 100) for part in told)}."
-    )
-
-
-def _tell_metrics(
-    case: str, parts: list[str], there: Mapping[str, Any], here: Mapping[str, Any]
-) -> str:
+    names = [shown(part, 100) for part in parts]
+    if layer == "clearing":
+        books = f"{len(parts)} of {len(there)} sets of books"
+        listed = "; ".join(names)
+        return f"the mechanism {case} clears {books} otherwise ({listed}): its rule has changed"
+    if layer == "settlement":
+        told = [f"{name} ({WORDS[name]})" if name in WORDS else name for name in names]
+        return f"under the same actions {case} records otherwise {', '.join(told)}"
+    if layer == "play":
+        where = f"agents of {case} meet otherwise, under the same actions and in weighted means,"
+    else:
+        where = f"of {case}"
+        parts = sorted(parts, key=lambda part: (part != "welfare", part))
     told = [
-        f"{shown(part, 40)} was {_number(there.get(part))} and is {_number(here.get(part))}"
-        for part in sorted(parts, key=lambda part: (part != "welfare", part))
+        f"{shown(part, 60)} was {_number(there[part])} and is {_number(here.get(part))}"
+        for part in parts[:4]
     ]
-    more = f" and {len(told) - 4} more" if len(told) > 4 else ""
-    return f"metrics: of {case} {', '.join(told[:4])}{more}."
+    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return f"{where} {', '.join(told)}{more}"
 
 
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.12g}"
-
-
-_TELLERS = {
-    "clearing": _tell_clearing,
-    "settlement": _tell_settlement,
-    "metrics": _tell_metrics,
-}

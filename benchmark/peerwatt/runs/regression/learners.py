@@ -12,7 +12,7 @@ from peerwatt.errors import PeerWattError, unknown_name
 from peerwatt.evaluation.verdict import ALPHA, MOST_PAIRS, Decision, Test, decide, sign_flip
 from peerwatt.runs.regression.findings import Finding
 from peerwatt.runs.regression.pairing import Pair
-from peerwatt.runs.regression.scripted import same_play
+from peerwatt.runs.regression.scripted import same_in
 from peerwatt.runs.summary import MEASURES, WELFARE, Measure, run_values
 
 METRICS = ("welfare", "worst_off", "ftg", "fbs", "fpp")
@@ -85,13 +85,20 @@ def judged(name: str) -> Measure:
     return known[name]
 
 
+_Values = Mapping[int, tuple[Mapping[str, float | None], Mapping[str, float | None]]]
+"""Seed -> the values of every measure in BASE and in NEW."""
+
+
 @dataclass(frozen=True)
 class _Open:
     """A test that is still to be decided, and what it is of."""
 
-    pair: Pair
+    pair: Pair | None
+    """None where it is told already: the test then only keeps its share of the error rate, lest a
+    worse NEW, in which less is equal or undefined, give the others more of it."""
     measure: Measure
     test: Test
+    note: str = ""
 
 
 def compare_learners(
@@ -105,43 +112,52 @@ def compare_learners(
     Args:
         pairs: entries that learn, each with at least one common seed.
         settings: metrics, margins and the chance of a false alarm.
-        looks: of a sequential plan: key of a pair -> the seeds of each of its looks so far.
-        planned: how many looks the plan has.
+        looks: key of a pair -> the seeds of each of its looks so far; a pair without any waits for
+            its first, and nothing is found of it.
+        planned: how many looks share the chance of a false alarm.
     """
     findings: list[Finding] = []
     tests: list[_Open] = []
     for pair in pairs:
         seen = [list(seeds) for seeds in looks[pair.key]] if looks else [pair.seeds]
         base, new = pair.runs("base"), pair.runs("new")
-        if all(same_play(base[s].result, new[s].result) for s in seen[-1]):
+        if not seen:
+            tests += [_settled(name, settings) for name in settings.metrics]
+            continue
+        if same_in(pair, seen[-1]):
             text = f"the same policies and numbers, bit for bit, in all {len(seen[-1])} seeds."
             findings.append(Finding("learners", pair.title, "no worse", text))
+            tests += [_settled(name, settings) for name in settings.metrics]
             continue
         values = {
-            seed: tuple(run_values(runs[seed].result) for runs in (base, new)) for seed in seen[-1]
+            seed: (run_values(base[seed].result), run_values(new[seed].result)) for seed in seen[-1]
         }
         for name in settings.metrics:
             measure = judged(name)
             told = _undefined(pair, measure, values)
             if told is not None:
                 findings.append(told)
+                tests.append(_settled(name, settings))
                 continue
-            sign = 1.0 if measure.better == "high" else -1.0
+            margin = settings.margin_of(name)
+            differences, note = _differences(measure, margin, values)
             flips = []
             for seeds in seen:
-                defined = [values[s] for s in seeds if values[s][0][name] is not None]
-                differences = [sign * (_value(n, name) - _value(b, name)) for b, n in defined]
-                flips.append(sign_flip(differences, np.random.default_rng(len(differences))))
-            test = Test(tuple(flips), settings.margin_of(name), settings.weight_of(name))
-            tests.append(_Open(pair, measure, test))
+                of_look = [differences[seed] for seed in seeds if seed in differences]
+                if of_look:
+                    flips.append(sign_flip(of_look, np.random.default_rng(len(of_look))))
+            test = Test(tuple(flips), margin, settings.weight_of(name))
+            tests.append(_Open(pair, measure, test, note))
     decisions = decide([item.test for item in tests], alpha=settings.alpha, looks=planned)
     for item, decision in zip(tests, decisions, strict=True):
+        if item.pair is None:
+            continue
         findings.append(
             Finding(
                 layer="learners",
                 subject=item.pair.title,
                 outcome=decision.outcome,
-                text=reason(item.measure, item.test.margin, decision),
+                text=reason(item.measure, item.test.margin, decision) + item.note,
                 metric=item.measure.key,
                 demanded=settings.require_all or item.measure is WELFARE,
                 decision=decision,
@@ -151,22 +167,51 @@ def compare_learners(
     return findings
 
 
-def _value(values: Mapping[str, float | None], name: str) -> float:
-    value = values[name]
-    assert value is not None
-    return value
+def _settled(name: str, settings: Settings) -> _Open:
+    """Return a test with p = 1."""
+    flips = sign_flip([0.0], np.random.default_rng(0))
+    test = Test((flips,), settings.margin_of(name), settings.weight_of(name))
+    return _Open(None, judged(name), test)
 
 
-def _undefined(
-    pair: Pair,
-    measure: Measure,
-    values: Mapping[int, tuple[Mapping[str, float | None], ...]],
-) -> Finding | None:
-    """Say what follows where a metric is undefined: lost is a regression, never there is none."""
+def _differences(measure: Measure, margin: float, values: _Values) -> tuple[dict[int, float], str]:
+    """Return new less base of each seed, more being better, and what to tell of undefined values.
+
+    A value that only one side lacks counts as a change by the largest there is, at least twice the
+    margin. Its size is the same with the two swapped, so that the test of a drop stays exact. Seeds
+    in which both lack it are left out.
+    """
+    sign = 1.0 if measure.better == "high" else -1.0
+    differences: dict[int, float] = {}
+    lost, gained = [], []
+    for seed, (base, new) in values.items():
+        was, now = base[measure.key], new[measure.key]
+        if was is not None and now is not None:
+            differences[seed] = sign * (now - was)
+        elif was is not None:
+            lost.append(seed)
+        elif now is not None:
+            gained.append(seed)
+    if not lost and not gained:
+        return differences, ""
+    change = max(2 * margin, *map(abs, differences.values())) if differences else 2 * margin
+    differences |= dict.fromkeys(lost, -change) | dict.fromkeys(gained, change)
+    note = (
+        f" It is undefined in {len(lost)} seeds of NEW alone and in {len(gained)} of BASE alone, "
+        f"which count as changes by {change:.3g}."
+    )
+    return differences, note
+
+
+def _undefined(pair: Pair, measure: Measure, values: _Values) -> Finding | None:
+    """Say what follows where a metric is undefined in all seeds of a side.
+
+    All of NEW and none of BASE is a regression. That stands outside the chance of a false alarm,
+    to which it adds at most 4^-n with n seeds.
+    """
     name = measure.key
-    lost = [s for s, (base, new) in values.items() if base[name] is not None and new[name] is None]
-    if lost:
-        text = f"{measure.title} is undefined in seed {lost[0]} of NEW, and was a number in BASE."
+    if all(base[name] is not None and new[name] is None for base, new in values.values()):
+        text = f"{measure.title} is undefined in every seed of NEW, and was a number in BASE."
         return Finding("learners", pair.title, "regression", text, metric=name)
     if all(base[name] is None for base, _ in values.values()):
         text = f"{measure.title} is undefined in BASE, so that nothing compares."
@@ -203,12 +248,17 @@ def reason(measure: Measure, margin: float, decision: Decision) -> str:
         )
     bounds = f"{change} in the mean of {seeds}, between {number(decision.low)} and "
     bounds += f"{number(decision.high)}; margin {allowed}"
-    more = f"add {decision.more:,} seeds"
+    told = "neither a drop nor its absence is shown"
+    if decision.estimate < -margin:
+        told = (
+            "the mean dropped by more than the margin, which may be chance or some runs' collapse"
+        )
+    more = f"about {decision.more:,} more seeds would tell: --until-decided adds them"
     if decision.pairs + decision.more >= MOST_PAIRS:
         more = "no reasonable number of seeds would decide it: widen the margin"
     elif decision.pairs < decision.least:
         more += f" (with fewer than {decision.least} not even a clear drop could be told)"
-    return f"{name}: neither a drop nor its absence is shown ({bounds}); {more}."
+    return f"{name}: {told} ({bounds}); {more}."
 
 
 def _p(value: float) -> str:

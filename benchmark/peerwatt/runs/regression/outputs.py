@@ -22,7 +22,9 @@ MEANING = (
     "A *regression* of a learner is a drop that is significant over the seeds (sign-flip test of "
     "paired differences, Holm's correction, chance of any false alarm at most {alpha:g}) and not "
     "shown to be within the margin. *No worse* means that a drop by the margin or more is "
-    "excluded. *Undecided* is neither. What is deterministic must be the same."
+    "excluded, with a chance of error of {alpha:g} if the differences spread symmetrically about "
+    "their mean, and more if a few runs of NEW are far worse than the rest. *Undecided* is "
+    "neither. What is deterministic must be the same."
 )
 
 
@@ -126,6 +128,7 @@ def to_json(report: Report) -> str:
     content = {
         "verdict": report.outcome,
         "exit_code": EXIT_CODES[report.outcome],
+        "beyond_margin": report.beyond_margin,
         "reason": report.reason,
         "base": report.base,
         "new": report.new,
@@ -152,5 +155,5 @@ def _finding(finding: Finding) -> dict[str, Any]:
             for name, value in dataclasses.asdict(finding.decision).items()
             if name != "outcome"
         }
-        content |= {"margin": finding.margin, **numbers}
+        content |= {"margin": finding.margin, "beyond_margin": finding.beyond_margin, **numbers}
     return content

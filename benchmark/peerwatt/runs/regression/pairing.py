@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.entries import Board, Entry, Run, read_boards
+from peerwatt.runs.regression.failures import by_the_code, failures
 from peerwatt.runs.regression.findings import Finding
 from peerwatt.runs.result import RunResult, full_name
 from peerwatt.runs.store import RESULT_FILE
-from peerwatt.runs.work import read_failure
-
-INFRASTRUCTURE = re.compile(
-    r"not enough memory|MemoryError|cannot write|No space left|Read-only file system|worker"
-    r"|Connection(Error|Refused|Reset)|TimeoutError",
-    re.IGNORECASE,
-)
-"""Failures that say nothing about the code: the machine had no memory, disk or network left."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ class Paired:
 
     pairs: tuple[Pair, ...]
     findings: tuple[Finding, ...]
-    """What is missing, failed or does not compare."""
+    """What of BASE has no counterpart."""
     warnings: tuple[str, ...]
 
 
@@ -82,7 +74,8 @@ def pair(base: Path, new: Path) -> Paired:
     """Read both folders of results and pair their entries.
 
     Two entries compare if task, content of the task, and the names of mechanism, algorithm and
-    critic are the same: with the same configuration, or else the only ones of these names.
+    critic are the same: with the same configuration, or else the only ones of these names, of which
+    it is told what differs.
 
     Raises:
         PeerWattError: a folder cannot be read, or a result in it is wrong.
@@ -100,11 +93,25 @@ def pair(base: Path, new: Path) -> Paired:
                 findings.append(_without_partner(title, entry, here, new))
                 continue
             taken.add(id(partner))
+            one, other = entry.first, partner.first
+            if one.budget != other.budget:
+                text = (
+                    f"trained for {one.budget:,} agent-steps in BASE and {other.budget:,} in NEW, "
+                    "so that nothing compares: give both the same --budget."
+                )
+                findings.append(Finding("runs", title, "undecided", text))
+                continue
             made = Pair(title, entry, partner)
             pairs.append(made)
-            findings += _missing(made, new)
+            if differing := list(_differing(one, other)):
+                warnings.append(f"{title} is not asked for alike: {'; '.join(differing)}.")
             if made.other_seeds:
                 warnings.append(f"{title}: no seed is in both, so the runs are paired in order.")
+            if left := len(partner.runs) - len(made.seeds):
+                warnings.append(
+                    f"{title}: {_runs(left)} of NEW without a counterpart in BASE "
+                    f"{'is' if left == 1 else 'are'} left out."
+                )
     warnings += [
         f"{board.title} {entry.label} is in NEW only: there is nothing to hold it against."
         for board in here
@@ -167,12 +174,28 @@ def _names(result: RunResult) -> tuple[str, ...]:
     )
 
 
-def _asked(result: RunResult) -> str:
+def _asked(result: RunResult) -> dict[str, object]:
     """Return the configuration without the versions of plugins, which may rise between two."""
-    plugins = (result.mechanism, result.algorithm, result.critic)
-    told = [[full_name(plugin), plugin.options, plugin.contents] for plugin in plugins]
-    asked = [told, result.shaping, result.budget, result.validations]
-    return json.dumps(asked, sort_keys=True)
+    asked: dict[str, object] = {"budget": result.budget, "validations": result.validations}
+    asked |= {f"shaping {name}": value for name, value in result.shaping.items()}
+    for kind in ("mechanism", "algorithm", "critic"):
+        plugin = getattr(result, kind)
+        asked |= {f"{kind} {name}": value for name, value in plugin.options.items()}
+        asked |= {f"contents of {kind} {name}": sha for name, sha in plugin.contents.items()}
+    return asked
+
+
+def _differing(base: RunResult, new: RunResult) -> Iterator[str]:
+    """Yield "algorithm gamma is 0.9 in BASE and 0.5 in NEW" for each thing asked for otherwise."""
+    there, here = _asked(base), _asked(new)
+    for name in sorted(there.keys() | here.keys()):
+        was, now = (shown(str(asked.get(name, "the default")), 60) for asked in (there, here))
+        if was != now:
+            yield f"{shown(name, 60)} is {was} in BASE and {now} in NEW"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _code(result: RunResult) -> str:
@@ -203,15 +226,13 @@ def _without_partner(title: str, entry: Entry, here: Sequence[Board], new: Path)
     same_task = [other for other in alike if other.first.task == first.task]
     if same_task:
         text = (
-            f"NEW has {len(same_task)} entries of these names with other options, and which is "
-            "meant cannot be told: give the same options."
+            "NEW has entries of these names with other options, and which is meant cannot be told: "
+            "give the same options."
         )
         return Finding("runs", title, "undecided", text)
-    failed = dict(_failures(new, _folder(entry.runs[0])))
-    telling = [text for seed, text in sorted(failed.items()) if not INFRASTRUCTURE.search(text)]
-    if telling:
-        text = f"every run fails in NEW: {telling[0]}"
-        return Finding("runs", title, "regression", text)
+    failed = failures(new, _folder(entry.runs[0])).values()
+    if telling := [text for text in failed if by_the_code(text)]:
+        return Finding("runs", title, "regression", f"every run fails in NEW: {telling[0]}")
     text = f"NEW has no such runs; add them with `{command_for(entry.first, entry, new)}`."
     return Finding("runs", title, "undecided", text)
 
@@ -221,42 +242,49 @@ def _folder(run: Run) -> Path:
     return Path(*run.path.parent.parent.parts[-2:])
 
 
-def _missing(pair: Pair, new: Path) -> Iterator[Finding]:
-    """Yield what is to say about seeds that BASE has and NEW has not."""
-    seeds = pair.runs("base").keys() - pair.runs("new").keys()
-    if not seeds:
-        return
-    failed = dict(_failures(new, _folder(pair.new.runs[0])))
-    telling = {
+def missing_runs(
+    pair: Pair, new: Path, asked: Collection[int] | None
+) -> tuple[Finding | None, str | None]:
+    """Return a finding and a warning about runs that BASE has and NEW has not.
+
+    Those that are missing may be the bad ones, so that nothing is decided without them.
+
+    Args:
+        pair: the entries.
+        new: folder of NEW.
+        asked: seeds that a plan of looks has asked for so far; others may still be missing, unless
+            they failed. None without a plan.
+    """
+    missing = sorted(pair.runs("base").keys() - pair.runs("new").keys())
+    if not missing:
+        return None, None
+    # Seeds of their own say of no run which one of BASE it would have been paired with.
+    failed = {
         seed: text
-        for seed, text in sorted(failed.items())
-        if seed in seeds and not INFRASTRUCTURE.search(text)
+        for seed, text in failures(new, _folder(pair.new.runs[0])).items()
+        if pair.other_seeds or seed in missing
     }
+    telling = [(seed, text) for seed, text in failed.items() if by_the_code(text)]
     if telling:
-        seed, text = next(iter(telling.items()))
+        seed, text = telling[0]
         more = f" (and {len(telling) - 1} more)" if len(telling) > 1 else ""
         sentence = f"seed {seed} fails in NEW{more}, not in BASE: {text}"
-        yield Finding("runs", pair.title, "regression", sentence)
-    elif pair.scripted or not pair.seeds:
+        return Finding("runs", pair.title, "regression", sentence), None
+    named = f"seed{'' if len(missing) == 1 else 's'} {_listed(missing)}"
+    if asked is not None and pair.seeds and not failed and not set(missing) & set(asked):
+        return None, f"{pair.title}: the plan has not asked for {named} of BASE so far."
+    if pair.other_seeds:
+        lacking = f"NEW lacks {_runs(len(missing))} that BASE has; add as many"
+    else:
         command = command_for(pair.new.first, pair.base, new)
-        text = f"{len(seeds)} seeds of BASE are missing in NEW; add them with `{command}`."
-        yield Finding("runs", pair.title, "undecided", text)
+        lacking = f"NEW lacks {named} of BASE; add what is missing with `{command}`"
+    why = f" (seed {min(failed)}: {failed[min(failed)].removesuffix('.')})" if failed else ""
+    text = f"{lacking}{why}: what is missing may be what is worse."
+    return Finding("runs", pair.title, "undecided", text), None
 
 
-def _failures(results: Path, entry: Path) -> Iterator[tuple[int, str]]:
-    """Yield seed and error of each failed run in the folder of an entry."""
-    for work in (results / entry).glob(".seed-*.work"):
-        digits = work.name.removeprefix(".seed-").removesuffix(".work")
-        failed = read_failure(work)
-        if failed is not None and digits.isdigit():
-            yield int(digits), _last_line(failed.text)
-
-
-def _last_line(text: str) -> str:
-    """Return the line of a traceback that tells the error."""
-    lines = [line for line in text.splitlines() if line.strip()] or ["no reason is known"]
-    line = shown(lines[-1], 300)
-    return line if line.endswith(".") else f"{line}."
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds[:10])) + (", …" if len(seeds) > 10 else "")
 
 
 def command_for(result: RunResult, entry: Entry, results: Path) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.entries import check_same_scenarios
 from peerwatt.runs.regression.findings import Finding
-from peerwatt.runs.regression.golden import SOLVER, TOLERANCE
+from peerwatt.runs.regression.golden import alike
 from peerwatt.runs.regression.pairing import Pair
 from peerwatt.runs.result import EpisodeMetrics, RunResult
 from peerwatt.runs.summary import run_values
@@ -49,8 +48,13 @@ def other_scenarios(pair: Pair) -> Finding | None:
     return None
 
 
-def same_play(base: RunResult, new: RunResult) -> bool:
-    """Return whether two runs of a learner are the same bit for bit: policy and every number."""
+def same_in(pair: Pair, seeds: Iterable[int]) -> bool:
+    """Return whether learners are the same bit for bit in `seeds`: policy and every number."""
+    base, new = pair.runs("base"), pair.runs("new")
+    return all(_same_play(base[seed].result, new[seed].result) for seed in seeds)
+
+
+def _same_play(base: RunResult, new: RunResult) -> bool:
     one, other = (
         {name: sha for name, sha in result.files.items() if name.startswith("policy")}
         for result in (base, new)
@@ -67,7 +71,7 @@ def differing(base: RunResult, new: RunResult) -> Iterator[str]:
             yield f"{shown(name, 60)} has {len(there)} values in BASE and {len(here)} in NEW"
             continue
         for episode, (was, now) in enumerate(zip(there, here, strict=True)):
-            if not _alike(name, was, now):
+            if not (was == now if name in MONEY else alike(name, was, now)):
                 yield (
                     f"{shown(name, 60)} of episode {episode} was {_number(was)} and is "
                     f"{_number(now)}"
@@ -79,13 +83,6 @@ def _columns(test: EpisodeMetrics) -> Iterator[tuple[str, list[Any]]]:
     for name in (*MONEY, "oracle_cost"):
         yield name, getattr(test, name)
     yield from test.metrics.items()
-
-
-def _alike(name: str, was: Any, now: Any) -> bool:
-    if was is None or now is None or name in MONEY:
-        return bool(was == now)
-    tolerance = SOLVER if name == "oracle_cost" else TOLERANCE
-    return math.isclose(was, now, rel_tol=tolerance, abs_tol=tolerance)
 
 
 def _number(value: Any) -> str:

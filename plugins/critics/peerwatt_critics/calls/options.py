@@ -117,6 +117,11 @@ class CallOptions:
         self._one_of("response_format", ("json-schema", "json-object", "none"))
         self._one_of("fallback", ("abstain", "rule"))
         self._one_of("on_cap", ("fallback", "stop"))
+        if self.cache.lower() in ("off", "no", "false"):
+            raise PeerWattError(
+                f"critic.cache {self.cache!r} would be a file of that name: did you mean 'none'? "
+                "If not, write its folder too."
+            )
         if (self.price_in is None) != (self.price_out is None):
             given, other = ("in", "out") if self.price_out is None else ("out", "in")
             raise PeerWattError(
