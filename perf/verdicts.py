@@ -116,7 +116,7 @@ def alarms(calls: int) -> Iterator[str]:
             cells = []
             for n in (5, 10, 20):
                 generator = np.random.default_rng([n, entries, 1])
-                times = calls if n < 20 else calls // 4 // entries
+                times = calls if n < 20 else calls // 4
                 rows = (entries_of(generator, draw, entries, n) for _ in range(times))
                 cells.append(
                     share([regression(judged(flips_of(r, generator), NARROW)) for r in rows])

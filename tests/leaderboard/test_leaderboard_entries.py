@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from leaderboard_factory import make_result, write_result
 
+from peerwatt.cli import compare
 from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import METRICS
 from peerwatt.runs import store
@@ -95,6 +96,18 @@ def test_labels_tell_the_options_that_differ(tmp_path, options, expected):
         for result, hint in zip(results, expected, strict=True)
     ]
     assert labels(tmp_path) == sorted([*told, "zi-c"])
+
+
+def test_compare_tells_variants_apart(tmp_path, capsys):
+    folders = [
+        str(write_result(tmp_path, make_result("ippo", options={"hidden": hidden})).parents[1])
+        for hidden in ([8, 8], ["[bold]"])
+    ]
+    compare.run(folders)
+    out = " ".join(capsys.readouterr().out.split())
+    assert 'pilot-v1: ippo hidden=["[bold]"] (1 seeds) less ippo hidden=[8,8] (1 seeds)' in out
+    compare.run([folders[0], folders[0]])
+    assert "pilot-v1: ippo (1 seeds) less ippo (1 seeds)" in capsys.readouterr().out
 
 
 def test_labels_stay_unique_when_the_short_hash_is_shared():
@@ -260,7 +273,7 @@ def test_infinite_numbers_are_refused(tmp_path):
 def test_large_files_are_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "MAX_RESULT_BYTES", 100)
     path = write_result(tmp_path, make_result())
-    with pytest.raises(PeerWattError, match="more than a result may have") as error:
+    with pytest.raises(PeerWattError, match="bytes that it may have") as error:
         read_boards(tmp_path)
     assert str(path) in str(error.value)
 

@@ -177,6 +177,15 @@ def test_a_newcomer_changes_no_other_number(reported, tmp_path):
     assert matrix[2][3] == chances[1][2]  # ippo over zi-c, as before
 
 
+def test_a_variant_changes_labels_and_no_number(reported):
+    before = numbers_of(reported(*TWO_TASKS), "ippo")
+    folder = reported(*entry("ippo", 15.1, options={"gamma": 0.5}))
+    after = numbers_of(folder, "ippo gamma=unset")
+    assert len(after) == 5  # four on that task as before, and the table of variants
+    for row in after:
+        assert row[1:] in [row[1:] for row in before] or row[-1] == "unset"
+
+
 def test_over_tasks_needs_as_many_runs_on_each(reported):
     folder = reported(*TWO_TASKS, *entry("half", 15.0), *entry("half", 15.0, seeds=4, **OTHER))
     text = (folder / "report.html").read_text()
@@ -208,8 +217,15 @@ def test_failures_are_told(reported, tmp_path):
     run = write_result(tmp_path / "runs", make_result()).parent
     work = run.with_name(".seed-001.work")
     work.mkdir()
-    failure = {"text": "the disk <b>is</b> full | *now*\n\x1b[31m", "bad_input": False, "when": ""}
+    failure = {
+        "text": "the disk <b>is</b> full | *now*\x1b[31m\nTraceback",
+        "bad_input": False,
+        "when": "",
+    }
     (work / "failure.json").write_text(json.dumps(failure))
+    shown = make_result().config_hash
+    attempt = {"id": "0" * 32, "again": False, "config_hash": shown, "started": "", "begun": 1}
+    (work / "attempt.json").write_text(json.dumps(attempt))
     run.with_name(".seed-002.work").mkdir()
     run.with_name(".seed-000.work").mkdir()
     (run.with_name(".seed-000.work") / "failure.json").write_text("[]")
@@ -217,13 +233,14 @@ def test_failures_are_told(reported, tmp_path):
     folder = reported(make_result().model_copy(update={"notes": ["the sink fell over"]}))
     text = (folder / "report.html").read_text()
     place = run.parent.relative_to(tmp_path / "runs").as_posix()
-    assert f"{place}/seed-001 failed: the disk &lt;b&gt;is&lt;/b&gt; full | *now* ?[31m" in text
+    failed = "the disk &lt;b&gt;is&lt;/b&gt; full | *now*?[31m"
+    assert f"<li>pilot-v1 ippo seed 001 ({place}/seed-001) failed: {failed}</li>" in text
     assert f"{place}/seed-002 is not finished." in text
     assert f"{place}/seed-000 failed: failure.json cannot be read. It was begun again" in text
     assert "seed-009" not in text
     assert "pilot-v1, ippo: the sink fell over" in text
     told = (folder / "report.md").read_text()
-    assert r"the disk &lt;b&gt;is&lt;/b&gt; full \| \*now\* ?\[31m" in told
+    assert r"the disk &lt;b&gt;is&lt;/b&gt; full \| \*now\*?\[31m" in told
 
 
 def test_what_was_planned_and_is_not_there_is_told(reported, tmp_path):
@@ -231,7 +248,20 @@ def test_what_was_planned_and_is_not_there_is_told(reported, tmp_path):
     configs = [RunConfig(task="pilot-v1", algorithm="zi-c", seed=seed) for seed in (0, 1)]
     Plan("night", tuple(configs)).save(tmp_path / "runs")
     text = (reported() / "report.html").read_text()
-    assert re.search(r"pilot-v1 zi-c[^:<]*: planned and not there: seeds 0, 1\.", text)
+    assert "pilot-v1 zi-c: planned and not there: seeds 0, 1." in text
+
+
+def test_a_plan_of_plugins_that_are_not_here_hides_no_other(reported, tmp_path):
+    write_result(tmp_path / "runs", make_result())
+    Plan("night", (RunConfig(task="pilot-v1", algorithm="zi-c"),)).save(tmp_path / "runs")
+    mine = [RunConfig(task="pilot-v1", algorithm="mine", seed=seed) for seed in (0, 1)]
+    plan = Plan("own", tuple(mine)).save(tmp_path / "runs")
+    plan.write_text(plan.read_text().replace('"plugins": []', '"plugins": ["my_trader.py"]'))
+    told = (reported() / "report.md").read_text()
+    assert "pilot-v1 zi-c: planned and not there: seed 0." in told
+    assert "Plan 'own' cannot be looked up (unknown algorithm 'mine'" in told
+    assert "made with --plugin my_trader.py: give the report the same." in told
+    assert "It holds pilot-v1 mine (2 runs)." in told
 
 
 def test_undefined_welfare_is_left_out_and_told(reported):
@@ -273,6 +303,11 @@ def test_variants_of_an_algorithm_look_different(reported):
     )
     svg = (folder / "figures" / "pilot-v1-welfare.svg").read_text()
     assert 'class="marker c0"' in svg and 'class="marker c1"' in svg
+    head, one, other = rows_of(folder, 1)
+    assert head == ["Entry", "Configuration", "Budget", "learning_rate"]
+    assert one[0] == "ippo learning_rate=0.1" and one[2:] == ["1M", "0.1"]
+    assert other[0] == "ippo learning_rate=0.2" and other[2:] == ["1M", "0.2"]
+    assert "| Entry | Configuration | Budget |" in (folder / "report.md").read_text()
 
 
 def test_the_same_results_give_the_same_bytes(reported, tmp_path):

@@ -143,6 +143,6 @@ def test_a_dry_run_shows_the_plan_and_touches_nothing(tmp_path, monkeypatch, cap
     monkeypatch.setattr(sys, "argv", words)
     main()
     out = capsys.readouterr().out
-    assert "24 runs: 24 new; about" in out and "60,000 agent-steps a second" in out
+    assert "24 runs: 24 new; about" in out and f"{ASSUMED_SPEED:,} agent-steps a second" in out
     assert "fontana-v1 ippo + rule" in out
     assert not list(tmp_path.iterdir())

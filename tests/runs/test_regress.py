@@ -1,6 +1,8 @@
 """`peerwatt regress` on made-up results: pairing, layers, outcomes, outputs, looks."""
 
+import dataclasses
 import json
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -8,13 +10,22 @@ import pytest
 from regress_results import entry, fail, learner
 
 from peerwatt.cli.main import dispatch
+from peerwatt.cli.options import parse, run_config
+from peerwatt.cli.run import RunOptions
 from peerwatt.errors import PeerWattError
+from peerwatt.fairness import Shaping
+from peerwatt.runs.config import RunConfig, resolve
+from peerwatt.runs.regression import adding
 from peerwatt.runs.regression import compare as comparing
+from peerwatt.runs.regression.adding import add_to_base
+from peerwatt.runs.regression.again import check_addable, command_for, config_of, words_of
 from peerwatt.runs.regression.compare import compare, compare_until_decided
 from peerwatt.runs.regression.failures import by_the_code
 from peerwatt.runs.regression.learners import Settings
 from peerwatt.runs.regression.looks import Looks, plan_looks
 from peerwatt.runs.regression.outputs import to_json
+from peerwatt.runs.regression.pairing import pair
+from peerwatt.runs.result import PluginRecord, RunResult, TaskRecord
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.003, 40)
@@ -66,7 +77,8 @@ def test_scripted_traders_are_compared_exactly(folders):
     base, new = folders
     entry(base, "zi-c", [0.7, 0.71], budget=0)
     entry(new, "zi-c", [0.7, 0.71], budget=0)
-    assert compare(base, new, Settings()).outcome == "no worse"
+    report = compare(base, new, Settings())
+    assert (report.outcome, report.reason) == ("no worse", "Scripted traders play the same.")
     entry(new, "zi-c", [0.7, 0.71 + 1e-7], budget=0)
     report = compare(base, new, Settings())
     assert report.outcome == "regression"
@@ -99,7 +111,8 @@ def test_another_version_or_option_still_pairs_if_there_is_just_one(folders):
     learner(new, 0.5 + OTHER[:10], options={"learning_rate": 0.03}, version="0.2.0")
     report = compare(base, new, Settings())
     assert report.outcome == "regression"
-    [warning] = report.warnings
+    golden, warning = report.warnings
+    assert "BASE has no golden.json" in golden.replace(str(base), "BASE")
     assert "algorithm learning_rate is the default in BASE and 0.03 in NEW" in warning
     # Another budget, too, but then nothing compares.
     entry(base, "dqn", [0.9] * 5)
@@ -140,7 +153,7 @@ def test_missing_runs_are_undecided_and_failed_ones_a_regression(folders):
     fail(new, 8, "TimeoutError: worker 3 did not answer")
     report = compare(base, new, Settings())
     assert report.outcome == "undecided" and "(seed 8: TimeoutError: worker 3" in report.reason
-    fail(new, 9, "Traceback\nValueError: worker count must divide 5")
+    fail(new, 9, "ValueError: worker count must divide 5\nTraceback")
     report = compare(base, new, Settings())
     assert report.outcome == "regression"
     assert "seed 9 fails in NEW, not in BASE: ValueError: worker count must" in report.reason
@@ -333,9 +346,129 @@ def test_seeds_are_added_to_new_only_as_far_as_base_has_them(folders, monkeypatc
     grown(monkeypatch, base, new, 0.0)
     report = compare_until_decided(base, new, Settings(), most=40, program=None, console=None)
     assert report.looks == (4, 8, 10) and report.outcome == "no worse"
-    assert "the plan has not asked for seeds 8, 9 of BASE so far" in report.warnings[0]
-    fail(new, 8, "Traceback\nMemoryError")
+    assert "the plan has not asked for seeds 8, 9 of BASE so far" in report.warnings[-1]
+    fail(new, 8, "not enough memory (9 GiB): lower num_envs.")
     assert compare(base, new, Settings()).outcome == "undecided"  # a failed one is asked for
+
+
+def test_seeds_that_new_has_lost_are_added_first(folders, monkeypatch):
+    base, new = folders
+    learner(base, 0.9 + NOISE[:20])
+    learner(new, [0.9 + OTHER[seed] for seed in range(10) if seed != 3], seeds={*range(10)} - {3})
+    with pytest.raises(PeerWattError, match="there are 10 seeds already"):
+        compare_until_decided(base, new, Settings(), most=9, program=None, console=None)
+    grown(monkeypatch, base, new, 0.0)
+    report = compare_until_decided(base, new, Settings(), most=20, program=None, console=None)
+    assert report.looks == (10, 20) and report.outcome == "no worse"
+    [folder] = (new / "pilot-v1").iterdir()
+    assert (folder / "seed-003").exists()
+    # Under the plan one that is gone, whoever looked at it, leaves it undecided.
+    shutil.rmtree(folder / "seed-003")
+    report = compare(base, new, Settings())
+    assert report.outcome == "undecided" and "NEW lacks seeds 3, " in report.reason
+
+
+def recorded(**changes):
+    """Return a record of pilot-v1 as the installed code makes it, with other fields."""
+    run = resolve(
+        RunConfig(
+            "pilot-v1",
+            "ippo",
+            critic="ensemble",
+            budget=1_000_000,
+            mechanism="call",
+            mechanism_options=(("theta", 0.25),),
+            shaping=Shaping(ftg=2.0, role_aware=False),
+            validations=3,
+        )
+    )
+    fields = {
+        "task": run.task_record,
+        "mechanism": run.mechanism_record,
+        "algorithm": run.algorithm_record,
+        "critic": run.critic_record,
+        "shaping": dataclasses.asdict(run.config.shaping),
+        "seed": 4,
+        "budget": run.budget,
+        "validations": 3,
+        "config_hash": run.config_hash,
+        "command": "peerwatt run --plugin /tmp/evil.py --task /tmp/evil.toml --results /tmp",
+    }
+    return RunResult.model_construct(**{**fields, **changes})
+
+
+def plugin(name, distribution="peerwatt", **options):
+    return PluginRecord(name=name, distribution=distribution, version="1", options=options)
+
+
+def test_a_record_is_made_again_by_its_checked_fields_alone(tmp_path):
+    result = recorded()
+    words = words_of(result, 7, 2)
+    basics, parsed = parse(RunOptions, words[1:], "peerwatt run", "")
+    assert (basics.first_seed, basics.seeds) == (7, 2)
+    assert resolve(run_config(basics, parsed, 7)).config_hash == result.config_hash
+    assert resolve(config_of(result)).config_hash == result.config_hash
+    check_addable(result)
+    told = command_for(result, [4, 6], tmp_path)
+    assert told.startswith("`peerwatt run --task pilot-v1 --algorithm peerwatt:ippo")
+    assert "--seeds 3 --first-seed 4" in told and "evil" not in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"task": TaskRecord(name="own-v1", content_hash="a" * 64, households=2, slots=4)}, "none"),
+        ({"algorithm": plugin("x", "file:x.py")}, "of a single file"),
+        ({"algorithm": plugin("ippo", hidden=["64", "--plugin", "/x.py"])}, "is --plugin"),
+        ({"algorithm": plugin("ippo", hidden=["64", "--plugin=/x.py"])}, "is --plugin=/x.py"),
+        ({"algorithm": plugin("ippo", **{"x --plugin": 1})}, "no name of an option"),
+        ({"shaping": {"ftg": "--plugin=/x.py"}}, "is --plugin=/x.py"),
+    ],
+)
+def test_what_cannot_be_told_to_another_installation_is_added_by_hand(changes, sentence, tmp_path):
+    with pytest.raises(PeerWattError, match=f"{sentence}.*add them by hand"):
+        words_of(recorded(**changes), 0, 1)
+    told = command_for(recorded(**changes), [0], tmp_path)
+    assert told == "the command that you made the others with"
+
+
+@pytest.mark.parametrize(
+    "critic",
+    [
+        plugin("openai-http", api_base="http://127.0.0.1:1/v1"),
+        plugin("ensemble", members=["rule", 'openai-http:{"model": "x"}']),
+    ],
+)
+def test_critics_that_ask_over_the_network_are_not_set_off(critic):
+    with pytest.raises(PeerWattError, match=r"asks a model at an address .* by hand"):
+        check_addable(recorded(critic=critic))
+
+
+def test_the_command_of_a_record_is_never_run(folders, monkeypatch, tmp_path):
+    """A program that does as `peerwatt` does: what `--plugin` names is executed."""
+    base, new = folders
+    mark, evil, program = (tmp_path / name for name in ("mark", "evil.sh", "program"))
+    evil.write_text(f"touch {mark}")
+    program.write_text(
+        '#!/bin/sh\necho "$@" >> "$0.told"\n'
+        'while [ $# -gt 0 ]; do [ "$1" = --plugin ] && sh "$2"; shift; done; exit 0\n'
+    )
+    program.chmod(0o755)
+    command = f"peerwatt run --plugin {evil} --task pilot-v1 --seeds 1 --first-seed 0"
+    for folder in folders:
+        learner(folder, 0.9 + NOISE[:4])
+    for file in base.rglob("result.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"command": command}))
+    [made] = pair(base, new).pairs
+    with pytest.raises(PeerWattError, match="does not make the runs of NEW"):
+        add_to_base([(made, [*range(8)])], base, program)  # nothing is run before NEW is checked
+    monkeypatch.setattr(adding, "config_of", lambda result: None)
+    with pytest.raises(PeerWattError, match="made runs of another configuration"):
+        add_to_base([(made, [*range(8)])], base, program)
+    told = (tmp_path / "program.told").read_text()
+    assert "--seeds 4 --first-seed 4" in told and "--plugin" not in told and not mark.exists()
+    learner(base, 0.9 + NOISE[:8])
+    add_to_base([(made, [*range(8)])], base, program)
 
 
 def test_looks_without_a_plan_are_counted(folders, monkeypatch):

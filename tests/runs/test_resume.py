@@ -18,7 +18,7 @@ from peerwatt.errors import PeerWattError
 from peerwatt.evaluation import protocol
 from peerwatt.fairness.session import CriticUsage
 from peerwatt.plugins.loader import FILES, registry
-from peerwatt.runs import locks, provenance, resume
+from peerwatt.runs import locks, provenance, resume, training
 from peerwatt.runs.checkpoint import CHECKPOINT_FILE, pack, unpack
 from peerwatt.runs.config import RunConfig, resolve
 from peerwatt.runs.execute import execute, finished
@@ -26,6 +26,7 @@ from peerwatt.runs.locks import held, holder
 from peerwatt.runs.state import run_state
 from peerwatt.runs.stopping import RunStopped, Stop
 from peerwatt.runs.store import read_result, work_folder
+from peerwatt.runs.untrusted import opener
 from peerwatt.runs.work import FAILURE_FILE
 from peerwatt_critics.rule import RuleCritic
 
@@ -239,17 +240,17 @@ def test_reports_that_cannot_be_written_fail_the_run_which_can_go_on(
     undisturbed, tmp_path, monkeypatch
 ):
     run = run_of()
-    opened, done = Path.open, []
+    done = []
 
-    def full(path, *arguments, **options):
-        if path.name == "metrics.jsonl" and arguments[:1] == ("a",):
+    def full(path, flags):
+        if str(path).endswith("metrics.jsonl"):
             done.append(path)
             if len(done) == 3:
                 raise OSError(28, "No space left on device")
-        return opened(path, *arguments, **options)
+        return opener(path, flags)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full)
+        patch.setattr(training, "opener", full)
         with pytest.raises(PeerWattError, match=r"cannot write the reports .*No space left"):
             execute(run, tmp_path / "full", checkpoint_seconds=0)
     state = run_state(run, tmp_path / "full")

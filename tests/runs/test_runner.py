@@ -82,7 +82,7 @@ def test_in_process_a_failed_run_is_recorded_and_the_rest_goes_on(mortal, tmp_pa
     console = quiet()
     configs = [mortal(fail=True), mortal(seed=1), mortal(leave=True)]
     done = run_all(configs, tmp_path, console=console, executor=InProcessExecutor())
-    labels = ["pilot-v1 mortal fail=True seed 0", "pilot-v1 mortal leave=True seed 0"]
+    labels = ["pilot-v1 mortal fail=true seed 0", "pilot-v1 mortal leave=true seed 0"]
     assert list(done.failures) == labels
     line = rf"failed {labels[0]} in \d+ s: ValueError: as told in two lines\n"
     assert re.search(line, told(console))

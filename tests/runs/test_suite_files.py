@@ -81,9 +81,15 @@ def test_a_card_counts_from_the_folder_of_the_suite(suite, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (ENTRY, "seeds is missing: add seeds = 10."),
+        (ENTRY, "seeds is missing: add seeds = 10; budget is missing: add budget = 2_000_000."),
         (HEAD, "entry is missing: add [[entry]]."),
         (HEAD + "[[entry]]\ntasks = ['pilot-v1']", "entry[0].algorithms is missing: add algor"),
+        (
+            "budgt = 3\nseeds = 0\n" + ENTRY,
+            "; budgt: unknown key 'budgt': did you mean 'budget'?; budget is",
+        ),
+        ("budgt = 3\nseeds = 0\n" + ENTRY, "toml: seeds = 0: input should be greater"),
+        (HEAD + "[shaping]\nftg = 'a'\n" + ENTRY, "shaping: ftg = 'a' must be a number."),
         ("seed = 3\n" + HEAD + ENTRY, "seed: unknown key 'seed': did you mean 'seeds'?"),
         (HEAD + ENTRY + "critic = ['rule']", "entry[0].critic: unknown key 'critic': did you mean"),
         (ENTRY.join(["seeds = 0\nbudget = 1\n", ""]), "seeds = 0: input should be greater"),

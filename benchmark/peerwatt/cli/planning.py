@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -21,15 +22,19 @@ from peerwatt.errors import PeerWattError, shown
 from peerwatt.fairness.session import Forecast
 from peerwatt.plugins.loader import FILES
 from peerwatt.runs.config import ResolvedRun, check_critic
-from peerwatt.runs.labels import short_count
 from peerwatt.runs.estimate import ASSUMED_SPEED, Estimate, estimate
 from peerwatt.runs.executors import CHECKPOINT_SECONDS, Executor
 from peerwatt.runs.executors.in_process import InProcessExecutor
+from peerwatt.runs.labels import short_count
 from peerwatt.runs.live import spoken
 from peerwatt.runs.plan import Plan, labels_of, resolve_all
 from peerwatt.runs.runner import check_orders, most_at_once, run_all
 from peerwatt.runs.state import RunState, run_state
 from peerwatt.runs.store import check_writable, run_folder
+
+EXIT_CODES = (
+    "Exit codes: 0 if all runs are done, 1 if some failed, 2 for bad input, 130 if interrupted."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Execution:
             PeerWattError: an option of Ray without Ray, or Ray is not installed.
         """
         if self.executor == "ray":
+            if find_spec("ray") is None:
+                raise PeerWattError("--executor ray needs Ray: pip install 'peerwatt[ray]'.")
             from peerwatt.runs.executors.ray import RayExecutor
 
             ray: Executor = RayExecutor(self.address, self.run_cpus, self.run_memory)
@@ -159,7 +166,15 @@ def carry_out(
     except KeyboardInterrupt as stop:
         text = f"{stop}; " if str(stop) else ""
         raise KeyboardInterrupt(f"{text}`peerwatt resume {results}` goes on") from None
+    for line in dict.fromkeys(filter(None, map(_tracked, todo))):
+        print(line, file=sys.stderr)
     finish(done)
+
+
+def _tracked(run: ResolvedRun) -> str:
+    """Return where the sink of `run` has brought it, if it is one that tells."""
+    tell = getattr(run.sink, "outcome", None)
+    return shown(f"{run.config.sink}: {tell()}", 1000) if callable(tell) else ""
 
 
 def print_plan(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from peerwatt.cli.planning import Execution, carry_out
+from peerwatt.cli.planning import EXIT_CODES, Execution, carry_out
 from peerwatt.errors import PeerWattError
 from peerwatt.runs.plan import read_plans
 
@@ -29,7 +29,8 @@ class ResumeOptions(Execution):
 
 def run(arguments: list[str]) -> None:
     """Show what is left, run it, print the table of all entries."""
-    options = tyro.cli(ResumeOptions, prog="peerwatt resume", args=arguments)
+    about = f"{ResumeOptions.__doc__}\n\n{EXIT_CODES}"
+    options = tyro.cli(ResumeOptions, prog="peerwatt resume", description=about, args=arguments)
     plans = read_plans(options.results)
     if not plans:
         raise PeerWattError(

@@ -6,22 +6,24 @@ import dataclasses
 from pathlib import Path
 
 from peerwatt.cli.options import Basics, agent_steps, check_seeds, options_of, parse, run_config
-from peerwatt.cli.planning import Execution, carry_out
+from peerwatt.cli.planning import EXIT_CODES, Execution, carry_out
 from peerwatt.runs.plan import Plan
 from peerwatt.runs.suites import load_suite, suite_configs, suite_names
 
-DESCRIPTION = """Train an algorithm on a task over several seeds and evaluate what it learned on
+DESCRIPTION = f"""Train an algorithm on a task over several seeds and evaluate what it learned on
 held-out scenarios. Every seed leaves a folder with result.json, metrics.jsonl and the policy.
 Finished runs are not repeated, and interrupted ones go on from their last checkpoint. Name
 algorithm, critic, mechanism or where to track before --help to see their options. A plugin that is
 a single file is named by --plugin FILE. `peerwatt run --suite NAME` runs all entries of a suite
-instead; `peerwatt run --suite quick --help` shows its options."""
+instead; `peerwatt run --suite quick --help` shows its options. {EXIT_CODES}"""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(Execution, Basics):
     """Options of `peerwatt run`."""
 
+    suite: str | None = None
+    """Name of a suite, or a TOML file of your own, instead of a task, an algorithm and so on."""
     seeds: int = 5
     """Number of seeds."""
     first_seed: int = 0
@@ -67,7 +69,7 @@ def run(arguments: list[str]) -> None:
 
 def _run_suite(arguments: list[str]) -> None:
     suites = "; ".join(f"{name}: {load_suite(name).summary}" for name in suite_names())
-    about = f"{SuiteOptions.__doc__} Suites: {suites}."
+    about = f"{SuiteOptions.__doc__} Suites: {suites}. {EXIT_CODES}"
     options, parsed = parse(SuiteOptions, arguments, "peerwatt run", about, roles=("sink",))
     if options.seeds is not None:
         check_seeds(options.seeds)

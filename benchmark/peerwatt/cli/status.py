@@ -18,9 +18,10 @@ from rich.text import Text
 
 from peerwatt.cli.planning import Survey, survey
 from peerwatt.errors import PeerWattError, shown
+from peerwatt.runs.config import ResolvedRun
 from peerwatt.runs.labels import short_count
 from peerwatt.runs.live import spoken
-from peerwatt.runs.plan import Plan, read_plans
+from peerwatt.runs.plan import Plan, labels_of, readable_plans
 from peerwatt.runs.state import Kind, RunState
 from peerwatt.runs.store import RESULT_FILE, run_folder
 from peerwatt.runs.work import read_failure
@@ -44,21 +45,27 @@ class StatusOptions:
 def run(arguments: list[str]) -> None:
     """Print counts per entry, and what is running, stopped or failed."""
     options = tyro.cli(StatusOptions, prog="peerwatt status", args=arguments)
-    plans, strange = [], []
-    for plan in read_plans(options.results):
+    plans, problems = readable_plans(options.results)
+    strange = []
+    states: dict[Path, tuple[ResolvedRun, RunState]] = {}
+    for plan in plans:
         try:
-            survey([plan], options.results)
+            part = survey([plan], options.results)
         except PeerWattError as error:
-            print(f"peerwatt: warning: {shown(str(error), 1000)}", file=sys.stderr)
+            problems.append(str(error))
             strange.append(plan)
         else:
-            plans.append(plan)
-    found = survey(plans, options.results)
+            pairs = zip(part.runs, part.states, strict=True)
+            states |= {run_folder(options.results, one): (one, state) for one, state in pairs}
+    for problem in problems:
+        print(f"peerwatt: warning: {shown(problem, 1000)}", file=sys.stderr)
+    runs = [one for one, _ in states.values()]
+    found = Survey(runs, labels_of(runs), [state for _, state in states.values()])
     others = Others.found(options.results, {run_folder(options.results, one) for one in found.runs})
     if options.json:
         print(json.dumps(_content(found, options.results, others, strange), indent=1))
         return
-    if not plans and not strange:
+    if not plans and not problems:
         print(f"{options.results} holds no plan, and {others.done} finished runs.")
         return
     _print(found, others, strange)

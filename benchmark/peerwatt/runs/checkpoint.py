@@ -22,6 +22,7 @@ from peerwatt.runs.files import write_whole as write_whole
 
 CHECKPOINT_FILE = "checkpoint.npz"
 MAX_CHECKPOINT_BYTES = 2**31
+"""A larger one is neither written nor read."""
 CHECKPOINT_VERSION = 1
 """Raised when what the harness saves changes, so that older checkpoints are not gone on with."""
 _DIGEST_BYTES = 64
@@ -61,7 +62,9 @@ def pack(state: Mapping[str, Any]) -> bytes:
             for key in value:
                 if not isinstance(key, str):
                     raise _unfit(place, f"the key {key!r}, which is no text")
-            return {"dict": {key: tree_of(item, f"{place}[{key!r}]") for key, item in value.items()}}
+            return {
+                "dict": {key: tree_of(item, f"{place}[{key!r}]") for key, item in value.items()}
+            }
         raise _unfit(place, f"a {type(value).__name__}")
 
     tree = json.dumps(tree_of(state, "state")).encode()

@@ -16,13 +16,13 @@ from peerwatt.runs.criticism import slots_to_score
 from peerwatt.runs.result import RunResult
 from peerwatt.runs.store import RESULT_FILE, read_result, run_folder
 
-ASSUMED_SPEED = 60_000
+ASSUMED_SPEED = 120_000
 """Agent-steps a second and core, where nothing was measured: what `ippo` does on a usual core."""
-ASSUMED_REST = 4.0
+ASSUMED_REST = 1.0
 """Seconds that a run takes beside training, where nothing was measured."""
-START_SECONDS = 3.0
-"""Until a worker process has imported what it needs."""
-SAMPLES = 2
+START_SECONDS = 5.0
+"""What the first run of a worker takes longer: its process imports what it needs."""
+SAMPLES = 4
 """Finished runs of an entry that are read for its speed."""
 
 
@@ -84,13 +84,11 @@ def _measured(run: ResolvedRun, results: Path) -> Callable[[int], float] | None:
                 found.append(read_result(file))
             except PeerWattError:  # `finished` tells it
                 continue
-        if found:
-            training = sum(result.timings.training_wall for result in found)
-            rest = sum(result.timings.wall for result in found) - training
-            steps = sum(result.agent_steps for result in found)
-            pace = training / steps if steps else 0.0
-            usual = (rest if steps else rest + training) / len(found)
-            return lambda left: usual + left * pace
+        if found:  # the fastest of them: some were the first of their worker
+            pace = min(r.timings.training_wall / max(1, r.agent_steps) for r in found)
+            pace = pace if any(r.agent_steps for r in found) else 0.0
+            rest = min(r.timings.wall - r.timings.training_wall for r in found)
+            return lambda left: rest + left * pace
     return None
 
 

@@ -1,4 +1,4 @@
-"""What entries are called, on pages, in tables and in plans: shortly, and each unlike the others."""
+"""What entries are called, in tables and in plans: shortly, and each unlike the others."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def labels_of(entries: Sequence[Asked]) -> list[str]:
         lambda e: e.algorithm.version,
     ]
     for refine in refinements:
-        labels = _refined(labels, [refine(entry) for entry in entries])
-    labels = _refined(labels, _options(labels, entries))
-    labels = _refined(labels, [_hash(entry) for entry in entries])
+        labels = refined(labels, [refine(entry) for entry in entries])
+    labels = refined(labels, _options(labels, entries))
+    labels = refined(labels, [_hash(entry) for entry in entries])
     unique: dict[str, None] = {}
     for label in labels:  # equal to six digits of the hash: count them
         names = itertools.chain([label], (f"{label} ({n})" for n in itertools.count(2)))
@@ -87,7 +87,7 @@ def labels_of(entries: Sequence[Asked]) -> list[str]:
     return list(unique)
 
 
-def _refined(labels: Sequence[str], hints: Sequence[str]) -> list[str]:
+def refined(labels: Sequence[str], hints: Sequence[str]) -> list[str]:
     """Append the hints to labels that several share, unless they have the hint in common too."""
     members: dict[str, set[str]] = defaultdict(set)
     for label, hint in zip(labels, hints, strict=True):

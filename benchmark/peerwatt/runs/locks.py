@@ -75,7 +75,7 @@ def held(
     deadline = time.monotonic() + (LOCK_SECONDS if seconds is None else seconds)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(file, "a+", encoding="utf-8", opener=opener)
+        stream = open(file, "a+", encoding="utf-8", opener=opener)  # noqa: SIM115
     except OSError as error:
         raise PeerWattError(
             f"cannot write results to {results}: {error.strerror}; name another folder with "

@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_jsonable_python
 
 from peerwatt.errors import PeerWattError, shown
@@ -21,11 +21,16 @@ from peerwatt.fairness import Shaping
 from peerwatt.plugins.loader import FILES
 from peerwatt.runs.config import MAX_SEED, ResolvedRun, RunConfig, resolve
 from peerwatt.runs.files import write_whole
+from peerwatt.runs.labels import Asked, refined
+from peerwatt.runs.labels import labels_of as entry_labels
 from peerwatt.runs.suites import hashable
+from peerwatt.runs.untrusted import read_small
 
 PLANS = ".plans"
 """Folder of the plans, in the results folder."""
 MOST_BYTES = 50_000_000
+MOST_RUNS = 50_000
+"""Runs of one plan."""
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]
 _Scalar = str | bool | int | float | None
 _Options = dict[
@@ -57,6 +62,13 @@ class _Entry(_Part):
     ]
 
 
+def _few(entries: list[_Entry]) -> list[_Entry]:
+    runs = sum(len(entry.seeds) for entry in entries)
+    if runs > MOST_RUNS:
+        raise ValueError(f"{runs:,} runs are more than the {MOST_RUNS:,} that a plan may have")
+    return entries
+
+
 class _File(_Part):
     kind: Literal["peerwatt-plan"]
     schema_version: Literal[1]
@@ -64,7 +76,7 @@ class _File(_Part):
     created_utc: Annotated[str, Field(max_length=40)]
     folder: Annotated[str, Field(max_length=4096)]
     plugins: list[_Name] = []
-    entries: Annotated[list[_Entry], Field(min_length=1)]
+    entries: Annotated[list[_Entry], Field(min_length=1), AfterValidator(_few)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,31 +148,45 @@ def _entries(configs: Iterable[RunConfig]) -> list[_Entry]:
 
 
 def read_plans(results: Path) -> list[Plan]:
-    """Return the plans of a results folder, the oldest first.
-
-    They are data that may come from elsewhere: nothing in them is executed here.
+    """Return the plans of a results folder; see `readable_plans`.
 
     Raises:
         PeerWattError: there is no such folder, or a plan is not what PeerWatt writes.
     """
+    plans, problems = readable_plans(results)
+    if problems:
+        raise PeerWattError(problems[0])
+    return plans
+
+
+def readable_plans(results: Path) -> tuple[list[Plan], list[str]]:
+    """Return the plans of a results folder, the oldest first, and what is wrong with others.
+
+    They are data that may come from elsewhere: nothing in them is executed here.
+
+    Raises:
+        PeerWattError: there is no such folder.
+    """
     if not results.is_dir():
         raise PeerWattError(f"{results}: no such folder; name the folder of the results.")
-    found = []
-    for file in results.joinpath(PLANS).glob("[!.]*.json"):
-        content = _read(file)
-        configs = tuple(config for entry in content.entries for config in _configs(entry, file))
-        plan = Plan(content.name, configs, content.folder, tuple(content.plugins))
+    found, problems = [], []
+    for file in sorted(results.joinpath(PLANS).glob("[!.]*.json")):
+        try:
+            content = _read(file)
+            configs = dict.fromkeys(c for entry in content.entries for c in _configs(entry, file))
+        except PeerWattError as error:
+            problems.append(str(error))
+            continue
+        plan = Plan(content.name, tuple(configs), content.folder, tuple(content.plugins))
         found.append((content.created_utc, file.name, plan))
-    return [plan for *_, plan in sorted(found, key=lambda item: item[:2])]
+    return [plan for *_, plan in sorted(found, key=lambda item: item[:2])], problems
 
 
 def _read(file: Path) -> _File:
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise PeerWattError(f"{file}: is larger than a plan may be; remove it.")
-        return _File.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise PeerWattError(f"{file}: cannot be read ({error.strerror}).") from None
+        return _File.model_validate_json(read_small(file, MOST_BYTES))
+    except PeerWattError as error:
+        raise PeerWattError(f"{str(error).removesuffix('.')}; remove it.") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = shown(".".join(map(str, first["loc"])), 200)
@@ -201,19 +227,31 @@ def resolve_all(configs: Sequence[RunConfig]) -> list[ResolvedRun]:
 
 
 def labels_of(runs: Sequence[ResolvedRun]) -> list[str]:
-    """Name each run, as short as possible and unlike those of other configurations."""
+    """Name each run by task, entry and seed; the entries as a table of their results names them."""
     firsts = {run.config_hash: run for run in runs}
-    names = {digest: run.label.rpartition(" seed ")[0] for digest, run in firsts.items()}
-    for more in (_told, lambda run: f"#{run.config_hash[:8]}"):
-        counts = Counter(names.values())
-        hints = {digest: more(firsts[digest]) for digest in names if counts[names[digest]] > 1}
-        names |= {digest: f"{names[digest]} {hint}".strip() for digest, hint in hints.items()}
+    boards: dict[str, list[ResolvedRun]] = defaultdict(list)
+    for run in firsts.values():
+        boards[run.task_record.model_dump_json() + run.mechanism_record.model_dump_json()].append(
+            run
+        )
+    names: dict[str, str] = {}
+    for of_board in boards.values():
+        labels = entry_labels([_asked(run) for run in of_board])
+        for run, label in zip(of_board, labels, strict=True):
+            names[run.config_hash] = f"{run.task.name} {label}"
+    told: list[str] = list(names.values())
+    told = refined(told, [firsts[digest].mechanism_record.name for digest in names])
+    told = refined(told, [f"#{digest[:6]}" for digest in names])
+    names = dict(zip(names, told, strict=True))
     return [f"{names[run.config_hash]} seed {run.config.seed}" for run in runs]
 
 
-def _told(run: ResolvedRun) -> str:
-    """Return what was told beside the names of task, algorithm and critic."""
-    config = run.config
-    options = (*config.algorithm_options, *config.critic_options, *config.mechanism_options)
-    words = [f"{key}={shown(str(value), 30)}" for key, value in options]
-    return shown(" ".join(filter(None, [config.mechanism, *words])), 80)
+def _asked(run: ResolvedRun) -> Asked:
+    return Asked(
+        algorithm=run.algorithm_record,
+        critic=run.critic_record,
+        shaping=dataclasses.asdict(run.config.shaping),
+        budget=run.budget,
+        validations=run.config.validations,
+        config_hash=run.config_hash,
+    )

@@ -7,16 +7,83 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from peerwatt.errors import PeerWattError, told
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.fairness.transcript import TRANSCRIPT_FILE
-from peerwatt.runs.checkpoint import CHECKPOINT_FILE, pack, sync_file, unpack, write_whole
+from peerwatt.runs.checkpoint import (
+    CHECKPOINT_FILE,
+    MAX_CHECKPOINT_BYTES,
+    pack,
+    sync_file,
+    unpack,
+    write_whole,
+)
 from peerwatt.runs.store import CLOCK_FILE, METRICS_FILE
+from peerwatt.runs.untrusted import opener, read_small
 
 _LOG = logging.getLogger(__name__)
 REPORTS = (METRICS_FILE, CLOCK_FILE)
 """What a run writes with each report; cut back to the checkpoint that it goes on from."""
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Files(_Part):
+    metrics: Annotated[Count, Field(alias=METRICS_FILE)]
+    clock: Annotated[Count, Field(alias=CLOCK_FILE)]
+    transcript: Annotated[Count, Field(alias=TRANSCRIPT_FILE)]
+
+
+class _Spent(_Part):
+    wall: Seconds
+    cpu: Seconds
+
+
+class _Training(_Part):
+    markets: list[dict[str, Any]]
+    generator: dict[str, Any]
+    curve: list[dict[str, Any]]
+    evaluation_seconds: Seconds
+    seconds: Seconds
+
+
+class _Kept(_Part):
+    """What a checkpoint holds, as far as the harness wrote it."""
+
+    algorithm: Any
+    agent_steps: Count
+    critic: dict[str, Any] | None
+    training: _Training
+    fingerprint: dict[str, Any]
+    files: _Files
+    spent: _Spent
+
+
+def read_checkpoint(work: Path) -> dict[str, Any] | None:
+    """Return the checkpoint in the folder `work`, None if there is none.
+
+    Raises:
+        PeerWattError: it cannot be read, or is none that PeerWatt wrote.
+    """
+    file = work / CHECKPOINT_FILE
+    if not os.path.lexists(file):
+        return None
+    state = unpack(read_small(file, MAX_CHECKPOINT_BYTES))
+    try:
+        _Kept.model_validate(state)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise PeerWattError(
+            f"the checkpoint is none that PeerWatt wrote: {shown(place, 100)} is not what it wrote."
+        ) from None
+    return state
 
 
 class Checkpoints:
@@ -56,22 +123,25 @@ class Checkpoints:
             self._note(f"{str(error).removesuffix('.')}: the run begins anew")
 
     def _read(self) -> dict[str, Any] | None:
-        try:
-            state = unpack(self._file.read_bytes())
-        except FileNotFoundError:
+        state = read_checkpoint(self._file.parent)
+        if state is None:
             return None
-        except OSError as error:
-            raise PeerWattError(f"the checkpoint cannot be read: {error.strerror}.") from None
-        then = state.get("fingerprint")
-        if not isinstance(then, dict) or then != self._fingerprint:
-            names = sorted({*self._fingerprint, *(then or {})})
-            other = [n for n in names if (then or {}).get(n) != self._fingerprint.get(n)]
-            raise PeerWattError(f"the checkpoint was made with other {', '.join(other)}.")
+        names = {*self._fingerprint, *state["fingerprint"]}
+        other = sorted(n for n in names if not self._same(n, state["fingerprint"]))
+        if other:
+            raise PeerWattError(
+                f"the checkpoint was made with other {shown(', '.join(other), 500)}."
+            )
         for name, length in state["files"].items():
             there = self._file.with_name(name)
             if (there.stat().st_size if there.exists() else 0) < length:
                 raise PeerWattError(f"{name} is shorter than the checkpoint states.")
         return state
+
+    def _same(self, name: str, then: Mapping[str, Any]) -> bool:
+        """Return whether a text or number of the fingerprint is what it was."""
+        one, other = self._fingerprint.get(name), then.get(name)
+        return type(one) is type(other) and bool(one == other)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -104,7 +174,8 @@ class Checkpoints:
         if self.kept is not None:
             for name in REPORTS:
                 if (there := self._file.with_name(name)).exists():
-                    os.truncate(there, self.kept["files"][name])
+                    with open(there, "r+b", opener=opener) as file:
+                        file.truncate(self.kept["files"][name])
 
     @property
     def due(self) -> bool:
@@ -127,7 +198,10 @@ class Checkpoints:
                 "files": files,
                 "spent": self.spent,
             }
-            write_whole(self._file, pack(content))
+            data = pack(content)
+            if len(data) > MAX_CHECKPOINT_BYTES:
+                raise OSError(f"{len(data):,} bytes are more than {MAX_CHECKPOINT_BYTES:,}")
+            write_whole(self._file, data)
         except OSError as error:
             self._note(f"a checkpoint could not be saved: {told(error)}")
         else:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ValidationError
+
 from peerwatt.errors import PeerWattError
-from peerwatt.runs.checkpoint import CHECKPOINT_FILE, unpack
 from peerwatt.runs.config import ResolvedRun
 from peerwatt.runs.locks import holder
+from peerwatt.runs.resume import Count, Seconds, read_checkpoint
 from peerwatt.runs.store import CLOCK_FILE, RESULT_FILE, read_result, run_folder, work_folder
+from peerwatt.runs.untrusted import opener
 from peerwatt.runs.work import read_attempt, read_failure
 
 Kind = Literal["done", "running", "failed", "stopped", "new"]
 _TAIL_BYTES = 1000
+
+
+class _Report(BaseModel):
+    """A line of the clock."""
+
+    agent_steps: Count
+    seconds: Seconds
 
 
 @dataclass(frozen=True)
@@ -61,20 +70,20 @@ def run_state(run: ResolvedRun, results: Path) -> RunState:
 def _last_report(work: Path) -> tuple[int, float]:
     """Return agent-steps and seconds of the last whole line of the clock."""
     try:
-        with (work / CLOCK_FILE).open("rb") as file:
+        with open(work / CLOCK_FILE, "rb", opener=opener) as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL_BYTES))
             lines = file.read().split(b"\n")[:-1]
-        row = json.loads(lines[-1])
-        return int(row["agent_steps"]), float(row["seconds"])
-    except (OSError, ValueError, LookupError, TypeError):
+        row = _Report.model_validate_json(lines[-1])
+    except (OSError, ValidationError, LookupError):
         return 0, 0.0
+    return row.agent_steps, row.seconds
 
 
 def _saved(work: Path) -> tuple[int, float]:
     """Return agent-steps and seconds of the checkpoint."""
     try:
-        state = unpack((work / CHECKPOINT_FILE).read_bytes())
-        return int(state["agent_steps"]), float(state["training"]["seconds"])
-    except (OSError, PeerWattError, LookupError, TypeError):
+        state = read_checkpoint(work)
+    except PeerWattError:
         return 0, 0.0
+    return (0, 0.0) if state is None else (state["agent_steps"], state["training"]["seconds"])

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from peerwatt.community import Task
 from peerwatt.env import Step, VectorMarket
 from peerwatt.env.records import slot_batch
-from peerwatt.errors import PeerWattError, shown
+from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.evaluation import Evaluation, Evaluator, Policy
 from peerwatt.fairness import Critic, Shaping
 from peerwatt.market import CompiledMechanism, Mechanism
@@ -26,6 +26,7 @@ from peerwatt.runs.resume import Checkpoints
 from peerwatt.runs.sinks import QueuedSink
 from peerwatt.runs.stopping import RunStopped, Stop
 from peerwatt.runs.store import CLOCK_FILE, METRICS_FILE
+from peerwatt.runs.untrusted import opener
 
 Progress = Callable[[int], None]
 TICK_SECONDS = 1.0
@@ -211,14 +212,22 @@ class TrainingRun:
                 f"run.resume was called with {len(self._markets)} environments made, but the "
                 f"checkpoint has {len(state['markets'])}: make all of them before."
             )
-        for market, snapshot in zip(self._markets, state["markets"], strict=True):
-            market.restore(snapshot)
-        generators.restore(self.generator, state["generator"])
-        self.curve = [CurvePoint(**point) for point in state["curve"]]
+        try:
+            for market, snapshot in zip(self._markets, state["markets"], strict=True):
+                market.restore(snapshot)
+            generators.restore(self.generator, state["generator"])
+            self.curve = [CurvePoint(**point) for point in state["curve"]]
+            if kept["critic"] is not None:
+                self._critic.restore(kept["critic"])
+        except Exception as error:  # a checkpoint that somebody else has made, say
+            known = isinstance(error, PeerWattError)
+            reason = str(error).removesuffix(".") if known else told(error)
+            raise PeerWattError(
+                f"the run cannot go on from its checkpoint: {reason}; repeat it with --again, or "
+                f"remove {self._folder}."
+            ) from error
         self.evaluation_seconds = state["evaluation_seconds"]
         self._started = time.perf_counter() - state["seconds"]
-        if kept["critic"] is not None:
-            self._critic.restore(kept["critic"])
         with _told(self._folder):
             self._checkpoints.cut()
         self._tell_progress()
@@ -249,7 +258,7 @@ class TrainingRun:
             self._checkpoints.save(
                 {
                     "algorithm": state(),
-                    "agent_steps": self.agent_steps,
+                    "agent_steps": int(self.agent_steps),
                     "critic": self._critic.state() if hasattr(self._critic, "state") else None,
                     "training": {
                         "markets": [market.snapshot() for market in self._markets],
@@ -297,7 +306,8 @@ class TrainingRun:
         if self._folder is not None:
             with _told(self._folder):
                 for name, content in ((METRICS_FILE, row), (CLOCK_FILE, time_row)):
-                    with (self._folder / name).open("a", encoding="utf-8") as file:
+                    place = self._folder / name
+                    with open(place, "a", encoding="utf-8", opener=opener) as file:
                         file.write(json.dumps(content, allow_nan=False) + "\n")
         if self._sink is not None:
             self._sink.log({**time_row, **row})

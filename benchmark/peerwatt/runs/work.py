@@ -47,7 +47,7 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{0,32}$")]
     again: bool
     """Whether it does a run anew on purpose; until it is finished, the run is not."""
     config_hash: str

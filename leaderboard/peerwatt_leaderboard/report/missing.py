@@ -11,18 +11,14 @@ from peerwatt.errors import PeerWattError, shown
 from peerwatt.evaluation.statistics import MIN_RUNS
 from peerwatt.runs.config import ResolvedRun
 from peerwatt.runs.entries import Board
-from peerwatt.runs.plan import labels_of, read_plans, resolve_all
+from peerwatt.runs.plan import labels_of, readable_plans, resolve_all
 from peerwatt.runs.store import RESULT_FILE, run_folder
 from peerwatt.runs.work import FAILURE_FILE, read_attempt, read_failure
 
 WORK = ".seed-*.work"
-MOST = 100_000
-"""Bytes of a failure's file that are read."""
 
 
-def unfinished(
-    results: Path, boards: Sequence[Board], runs: Sequence[ResolvedRun]
-) -> list[str]:
+def unfinished(results: Path, boards: Sequence[Board], runs: Sequence[ResolvedRun]) -> list[str]:
     """Return a sentence for each run below `results` that failed or has not ended.
 
     Args:
@@ -43,7 +39,9 @@ def unfinished(
         name = f"{name} {seed.replace('-', ' ')} ({folder})" if name else folder
         sentence = f"{name} is not finished."
         if (work / FAILURE_FILE).exists():
-            sentence = f"{name} failed: {_failure(work)}"
+            failed = read_failure(work)
+            why = f"{FAILURE_FILE} cannot be read." if failed is None else failed.sentence
+            sentence = f"{name} failed: {shown(why, 500)}"
         if (work.with_name(seed) / RESULT_FILE).exists():
             sentence += " It was begun again; shown is the run that ended before."
         told.append(shown(sentence, 1_000))
@@ -62,28 +60,17 @@ def _names(boards: Sequence[Board], runs: Sequence[ResolvedRun]) -> dict[str, st
     return names
 
 
-def _failure(work: Path) -> str:
-    """Return the sentence of a failure."""
-    try:
-        if (work / FAILURE_FILE).stat().st_size > MOST:
-            return f"{FAILURE_FILE} is too large to be read."
-    except OSError:
-        pass
-    failed = read_failure(work)
-    return f"{FAILURE_FILE} cannot be read." if failed is None else shown(failed.sentence, 500)
-
-
 def resolved(results: Path) -> tuple[list[ResolvedRun], list[str]]:
     """Return the runs of all plans in `results`, and a sentence for each plan that has none here.
 
     Such a plan names, say, a plugin that is not installed.
     """
     try:
-        plans = read_plans(results)
+        plans, problems = readable_plans(results)
     except PeerWattError as error:
-        return [], [f"What was planned cannot be told: {shown(str(error), 500)}"]
+        plans, problems = [], [str(error)]
     found: list[ResolvedRun] = []
-    told = []
+    told = [f"What was planned cannot be told: {shown(problem, 500)}" for problem in problems]
     for plan in plans:
         try:
             found += resolve_all(plan.configs)

@@ -80,6 +80,15 @@ class WandbSink:
             return f"{_server()} {project}"
         return f"{self._mode} {project} {self.folder.absolute()}"
 
+    def outcome(self) -> str:
+        """Return in a line where the runs are that have ended; nothing if W&B is off."""
+        if self._mode == "online":
+            return f"the runs are at {_server()}, project {self.project}"
+        if self._mode != "offline":
+            return ""
+        files = self.folder.absolute() / "wandb" / "offline-run-*"
+        return f"not logged in, or told to stay offline: `wandb sync {files}` uploads the runs"
+
     @property
     def _mode(self) -> Any:
         if self.mode != "auto":

@@ -22,7 +22,17 @@ from peerwatt.plugins.discovery import ONLY, STRICT, WITHOUT
 from peerwatt.plugins.loader import find
 from peerwatt.runs.config import ResolvedRun, resolve
 from peerwatt.runs.execute import finished
-from peerwatt.runs.executors import Began, Ended, Event, Failure, Job, Lost, Orders, Played
+from peerwatt.runs.executors import (
+    Began,
+    Ended,
+    Event,
+    Failure,
+    Job,
+    Lost,
+    Orders,
+    Played,
+    failure_of,
+)
 from peerwatt.runs.executors.gathering import (
     Luggage,
     Mailbox,
@@ -273,10 +283,13 @@ class _Driver:
 
     def _failed(self, run: ResolvedRun, error: Exception) -> Failure:
         """Return, and write down, why a run failed on this machine."""
-        text = str(error) if isinstance(error, PeerWattError) else f"cannot write: {told(error)}."
+        failure = failure_of(error)
+        if not isinstance(error, PeerWattError):
+            failure = Failure(f"cannot write: {told(error)}.", bad_input=False)
         if not isinstance(error, BeingMade):
-            record_failure(work_folder(self._orders.results, run), text, bad_input=True)
-        return Failure(text, bad_input=True)
+            work = work_folder(self._orders.results, run)
+            record_failure(work, failure.text, bad_input=failure.bad_input)
+        return failure
 
     def _take_news(self) -> Iterator[Event]:
         """Write the checkpoints that have come in, and yield how far runs are."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from peerwatt.errors import PeerWattError
+from peerwatt.runs.regression.adding import add_to_base, add_to_new, seeds_for
+from peerwatt.runs.regression.again import check_addable
 from peerwatt.runs.regression.findings import Finding, Report
 from peerwatt.runs.regression.golden import (
     GOLDEN_FILE,
@@ -19,8 +21,8 @@ from peerwatt.runs.regression.golden import (
     unmatched,
 )
 from peerwatt.runs.regression.learners import Settings, compare_learners
-from peerwatt.runs.regression.looks import Looks, add_to_base, add_to_new, seeds_for
-from peerwatt.runs.regression.pairing import Pair, Paired, missing_runs, pair
+from peerwatt.runs.regression.looks import Looks
+from peerwatt.runs.regression.pairing import Pair, Paired, lost_seeds, missing_runs, pair
 from peerwatt.runs.regression.scripted import compare_scripted, other_scenarios
 
 
@@ -74,12 +76,19 @@ def compare_until_decided(
                 f"{item.title}: no seed is in both {base} and {new}; --until-decided adds seeds to "
                 "those that are in both: run NEW with the seeds of BASE."
             )
+        for entry in (item.base, item.new):
+            check_addable(entry.first)
     looks = Looks(new, settings)
+    lost = [(item, [*item.seeds, *lost_seeds(item, new)]) for item in learners]
+    lost = [(item, seeds) for item, seeds in lost if len(seeds) > len(item.seeds)]
     if learners and not looks.planned:
-        at_first = max(len(item.seeds) for item in learners)
+        at_first = max(len(seeds) for _, seeds in [*lost, *((i, i.seeds) for i in learners)])
         if most < at_first:
             raise PeerWattError(f"--max-seeds {most}: there are {at_first} seeds already.")
         looks.begin(at_first, most)
+    if lost:  # what is missing may be what is worse
+        add_to_new(lost, new, console)
+        paired = pair(base, new)
     while True:
         report = _report(base, new, settings, paired, exact, looks)
         told(report)
@@ -120,7 +129,11 @@ def compare_files(base: Path, new: Path) -> tuple[list[Finding], list[str]]:
     """
     there, here = base / GOLDEN_FILE, new / GOLDEN_FILE
     if not there.exists():
-        return [], []
+        warning = (
+            f"{base} has no {GOLDEN_FILE}: clearing, settlement and random play are not compared; "
+            f"`peerwatt golden {base}` with the code of BASE writes it."
+        )
+        return [], [warning]
     before = read_golden(there)
     now = read_golden(here) if here.exists() else make_golden()
     where = "NEW" if here.exists() else "the installed code"
@@ -151,7 +164,7 @@ def _report(
     findings, warnings = [*exact[0], *paired.findings], [*exact[1], *paired.warnings]
     comparable = []
     for item in paired.pairs:
-        missing, warning = missing_runs(item, new, looks.asked(item))
+        missing, warning = missing_runs(item, new, looks.known(item))
         findings += [missing] if missing else []
         warnings += [warning] if warning else []
         if not item.seeds:

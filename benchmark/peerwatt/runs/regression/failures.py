@@ -23,17 +23,11 @@ def failures(results: Path, entry: Path) -> dict[int, str]:
         digits = work.name.removeprefix(".seed-").removesuffix(".work")
         failure = read_failure(work)
         if failure is not None and digits.isdigit():
-            failed[int(digits)] = _last_line(failure.text)
+            sentence = shown(failure.sentence, 300) or "no reason is known"
+            failed[int(digits)] = sentence if sentence.endswith(".") else f"{sentence}."
     return failed
 
 
 def by_the_code(text: str) -> bool:
     """Return whether an error is none of the machine's."""
     return _MACHINE.match(text) is None
-
-
-def _last_line(text: str) -> str:
-    """Return the line of a traceback that tells the error."""
-    lines = [line for line in text.splitlines() if line.strip()] or ["no reason is known"]
-    line = shown(lines[-1], 300)
-    return line if line.endswith(".") else f"{line}."

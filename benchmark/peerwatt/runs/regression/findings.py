@@ -11,6 +11,11 @@ from peerwatt.evaluation.verdict import Decision, Outcome
 Layer = Literal["golden", "scripted", "runs", "learners"]
 EXIT_CODES: dict[Outcome, int] = {"no worse": 0, "regression": 1, "undecided": 3}
 """2 is bad input, as for every command."""
+_EXACT = {
+    "golden": "the golden file is the same",
+    "scripted": "scripted traders play the same",
+    "golden scripted": "what is deterministic is the same",
+}
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,8 @@ class Report:
             demanded = [finding for finding in open_ones if finding.demanded]
             return _first(sorted(demanded, key=lambda finding: not finding.beyond_margin))
         held = [f for f in self.findings if f.layer == "learners" and f.demanded]
-        exact = any(finding.layer in ("golden", "scripted") for finding in self.findings)
-        parts = ["what is deterministic is the same"] if exact else []
+        exact = {f.layer for f in self.findings if f.layer in ("golden", "scripted")}
+        parts = [_EXACT[" ".join(sorted(exact))]] if exact else []
         if any(finding.metric for finding in held):
             parts.append("what is demanded of learners is shown")
         elif held:

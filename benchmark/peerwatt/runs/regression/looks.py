@@ -10,27 +10,18 @@ that with a look before the plan the chance is above alpha; only a plan from the
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from rich.console import Console
 
 from peerwatt.errors import PeerWattError, shown
-from peerwatt.fairness import Shaping
-from peerwatt.runs.config import RunConfig, resolve
 from peerwatt.runs.regression.findings import Report
 from peerwatt.runs.regression.golden import write_text
 from peerwatt.runs.regression.learners import Settings
-from peerwatt.runs.regression.pairing import Pair, set_flag
+from peerwatt.runs.regression.pairing import Pair
 from peerwatt.runs.regression.scripted import same_in
-from peerwatt.runs.result import RunResult, full_name
-from peerwatt.runs.runner import run_all
 
 FOLDER = ".regress"
 MOST_SEEDS = 1_000
@@ -157,6 +148,11 @@ class Looks:
         made = self.record.seen.get(pair.key, [])
         return (made[-1] if made else []) if self.planned else None
 
+    def known(self, pair: Pair) -> list[int] | None:
+        """Return the seeds of all looks, those without a plan included; None without a plan."""
+        asked, plain = self.asked(pair), self.record.plain.get(pair.key, [])
+        return None if asked is None else [*asked, *(seed for look in plain for seed in look)]
+
     def next_size(self, pair: Pair) -> int | None:
         """Return the number of seeds of the next planned look; None if the last one was made."""
         made = len(self.record.seen.get(pair.key, []))
@@ -178,120 +174,3 @@ def _margins(settings: Settings) -> dict[str, float]:
 
 def _told(margins: dict[str, float]) -> str:
     return ", ".join(f"{shown(name, 40)} {margin:g}" for name, margin in margins.items())
-
-
-def seeds_for(pair: Pair, size: int, growing: bool) -> list[int]:
-    """Return the seeds that NEW and BASE should have for a look at `size` common ones.
-
-    First what both have, then what BASE has; if BASE is `growing`, then the seeds after the last.
-    """
-    base = pair.runs("base").keys()
-    wanted = [*pair.seeds, *sorted(base - set(pair.seeds))]
-    if growing:
-        after = max(base | pair.runs("new").keys()) + 1
-        wanted += range(after, after + max(0, size - len(wanted)))
-    return wanted[:size]
-
-
-def add_to_new(pairs: Sequence[tuple[Pair, list[int]]], results: Path, console: Console) -> None:
-    """Run the seeds that NEW lacks with the installed code.
-
-    Raises:
-        PeerWattError: the installed code does not make the runs of NEW, or a run fails.
-    """
-    configs = []
-    for pair, seeds in pairs:
-        have = pair.runs("new")
-        config = config_of(pair.new.first)
-        configs += [dataclasses.replace(config, seed=s) for s in seeds if s not in have]
-    done = run_all(configs, results, console=console)
-    if done.failures:
-        label, failure = next(iter(done.failures.items()))
-        last = failure.text.strip().splitlines()[-1]
-        raise PeerWattError(f"NEW: {label}: {shown(last, 500)}")
-
-
-def config_of(result: RunResult) -> RunConfig:
-    """Return the configuration that makes such runs again.
-
-    Raises:
-        PeerWattError: the installed code makes others.
-    """
-    words = shlex.split(result.command)
-    at = words.index("--task") + 1 if "--task" in words else 0
-    task = words[at] if at and words[at].endswith(".toml") else result.task.name
-
-    def options(record: dict[str, object]) -> tuple[tuple[str, object], ...]:
-        return tuple((key, _hashable(value)) for key, value in record.items())
-
-    config = RunConfig(
-        task=task,
-        algorithm=full_name(result.algorithm),
-        critic=full_name(result.critic) if result.critic.name != "none" else "none",
-        seed=result.seed,
-        budget=max(1, result.budget),
-        mechanism=full_name(result.mechanism),
-        algorithm_options=options(result.algorithm.options),
-        critic_options=options(result.critic.options),
-        mechanism_options=options(result.mechanism.options),
-        shaping=Shaping(**result.shaping),
-        validations=result.validations,
-    )
-    if resolve(config).config_hash != result.config_hash:
-        raise PeerWattError(
-            f"{result.task.name} {result.algorithm.name}: the installed code does not make the "
-            f"runs of NEW ({full_name(result.algorithm)} {result.algorithm.version}, task "
-            f"{result.task.content_hash[:8]}): install what made them, or run NEW anew with it."
-        )
-    return config
-
-
-def _hashable(value: object) -> object:
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
-
-
-def add_to_base(pairs: Sequence[tuple[Pair, list[int]]], results: Path, program: Path) -> None:
-    """Run the seeds that BASE lacks with another installation.
-
-    Args:
-        pairs: each with the seeds it should have.
-        results: folder of BASE.
-        program: the `peerwatt` of that installation.
-
-    Raises:
-        PeerWattError: it cannot be run, or fails.
-    """
-    for pair, seeds in pairs:
-        lacking = [seed for seed in seeds if seed not in pair.runs("base")]
-        for first, count in _blocks(lacking):
-            command = set_flag(pair.base.first.command, "--first-seed", str(first))
-            words = shlex.split(set_flag(command, "--seeds", str(count)))
-            if words[:2] != ["peerwatt", "run"]:
-                raise PeerWattError(
-                    f"{pair.title}: the record of BASE was not made by `peerwatt run` but by "
-                    f"'{shown(' '.join(words[:3]), 80)}': add its seeds yourself."
-                )
-            try:
-                done = subprocess.run(
-                    [str(program.absolute()), *words[1:], "--results", str(results)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    check=False,
-                )
-            except OSError as error:
-                raise PeerWattError(
-                    f"--base-peerwatt {program}: {error.strerror}; name the `peerwatt` of the "
-                    "other installation, such as base/bin/peerwatt."
-                ) from None
-            if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                raise PeerWattError(f"BASE: {pair.title}: {shown(last, 500)}")
-
-
-def _blocks(seeds: Sequence[int]) -> list[tuple[int, int]]:
-    """Return first and length of each run of seeds that follow one another."""
-    groups = itertools.groupby(enumerate(sorted(seeds)), key=lambda item: item[1] - item[0])
-    members = [[seed for _, seed in group] for _, group in groups]
-    return [(group[0], len(group)) for group in members]

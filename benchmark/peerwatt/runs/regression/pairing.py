@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from peerwatt.errors import PeerWattError, shown
 from peerwatt.runs.entries import Board, Entry, Run, read_boards
+from peerwatt.runs.regression.again import command_for
 from peerwatt.runs.regression.failures import by_the_code, failures
 from peerwatt.runs.regression.findings import Finding
 from peerwatt.runs.result import RunResult, full_name
@@ -233,7 +233,8 @@ def _without_partner(title: str, entry: Entry, here: Sequence[Board], new: Path)
     failed = failures(new, _folder(entry.runs[0])).values()
     if telling := [text for text in failed if by_the_code(text)]:
         return Finding("runs", title, "regression", f"every run fails in NEW: {telling[0]}")
-    text = f"NEW has no such runs; add them with `{command_for(entry.first, entry, new)}`."
+    seeds = [run.result.seed for run in entry.runs]
+    text = f"NEW has no such runs; add them with {command_for(first, seeds, new)}."
     return Finding("runs", title, "undecided", text)
 
 
@@ -252,8 +253,8 @@ def missing_runs(
     Args:
         pair: the entries.
         new: folder of NEW.
-        asked: seeds that a plan of looks has asked for so far; others may still be missing, unless
-            they failed. None without a plan.
+        asked: seeds that were looked at so far, where there is a plan of looks; others may still be missing, unless
+            they failed or later ones are there. None without a plan.
     """
     missing = sorted(pair.runs("base").keys() - pair.runs("new").keys())
     if not missing:
@@ -271,30 +272,32 @@ def missing_runs(
         sentence = f"seed {seed} fails in NEW{more}, not in BASE: {text}"
         return Finding("runs", pair.title, "regression", sentence), None
     named = f"seed{'' if len(missing) == 1 else 's'} {_listed(missing)}"
-    if asked is not None and pair.seeds and not failed and not set(missing) & set(asked):
+    lost = {*asked, *lost_seeds(pair, new)} if asked is not None else {*missing}
+    if pair.seeds and not failed and not lost.intersection(missing):
         return None, f"{pair.title}: the plan has not asked for {named} of BASE so far."
     if pair.other_seeds:
         lacking = f"NEW lacks {_runs(len(missing))} that BASE has; add as many"
     else:
-        command = command_for(pair.new.first, pair.base, new)
-        lacking = f"NEW lacks {named} of BASE; add what is missing with `{command}`"
+        command = command_for(pair.new.first, sorted(pair.runs("base")), new)
+        lacking = f"NEW lacks {named} of BASE; add what is missing with {command}"
     why = f" (seed {min(failed)}: {failed[min(failed)].removesuffix('.')})" if failed else ""
     text = f"{lacking}{why}: what is missing may be what is worse."
     return Finding("runs", pair.title, "undecided", text), None
 
 
+def lost_seeds(pair: Pair, new: Path) -> list[int]:
+    """Return the seeds of BASE that NEW must have had: later ones are there, or they failed.
+
+    Left out are those whose failure is the code's own, which decides by itself.
+    """
+    there = pair.runs("new").keys()
+    failed = failures(new, _folder(pair.new.runs[0]))
+    return [
+        seed
+        for seed in sorted(pair.runs("base").keys() - there)
+        if (by_the_code(failed[seed]) is False if seed in failed else seed < max(there, default=0))
+    ]
+
+
 def _listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds[:10])) + (", …" if len(seeds) > 10 else "")
-
-
-def command_for(result: RunResult, entry: Entry, results: Path) -> str:
-    """Return the command line that makes the runs of `result` with all seeds of `entry`."""
-    seeds = [run.result.seed for run in entry.runs]
-    words = set_flag(result.command, "--first-seed", str(seeds[0]))
-    words = set_flag(words, "--seeds", str(seeds[-1] - seeds[0] + 1))
-    return shown(f"{words} --results {results}", 1_000)
-
-
-def set_flag(command: str, flag: str, value: str) -> str:
-    """Return `command` with another value of an option that it gives."""
-    return re.sub(rf"{flag} \d+", f"{flag} {value}", command)

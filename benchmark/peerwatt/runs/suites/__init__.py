@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from peerwatt.errors import PeerWattError, shown, unknown_name
 from peerwatt.fairness import Shaping
@@ -19,6 +20,8 @@ from peerwatt.plugins.loader import load_task
 from peerwatt.plugins.texts import from_text, parse_text
 from peerwatt.runs.config import DEFAULT_VALIDATIONS, RunConfig, resolve
 
+MOST_TOLD = 5
+"""Mistakes of a file that are told at once."""
 Options = tuple[tuple[str, Any], ...]
 Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=10_000)]], Field(min_length=1)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
@@ -57,7 +60,7 @@ class Suite(_Part):
     """Agent-steps of each training; scripted traders use none."""
     validations: Annotated[int, Field(ge=0, le=1000)] = DEFAULT_VALIDATIONS
     """Evaluations on the validation split along the way."""
-    shaping: dict[str, bool | float | int] = {}
+    shaping: dict[str, Any] = {}
     """How critics shape the reward: ftg, fbs, fpp, ftb, warm, ramp, role_aware."""
     entry: Annotated[list[SuiteEntry], Field(min_length=1)]
 
@@ -141,9 +144,11 @@ class _Reader:
             for key, value in values.items():
                 if key not in known:
                     raise unknown_name("key", key, known)
-                if isinstance(value, bool) != (key == "role_aware"):
-                    wanted = "true or false" if key == "role_aware" else "a number"
-                    raise PeerWattError(f"{key} = {str(value).lower()} must be {wanted}.")
+                told, wanted = isinstance(value, bool), key == "role_aware"
+                if told != wanted or not isinstance(value, int | float):
+                    text = str(value).lower() if told else shown(repr(value), 80)
+                    kind = "true or false" if wanted else "a number"
+                    raise PeerWattError(f"{key} = {text} must be {kind}.")
             return Shaping(**values)
 
     def tasks(self, place: str, names: list[str]) -> list[str]:
@@ -206,23 +211,25 @@ def load_suite(name: str) -> Suite:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PeerWattError(f"{where} is not valid TOML: {error}.") from None
     except ValidationError as error:
-        raise PeerWattError(f"{where}: {_problem(error)}.") from None
+        # An unknown key first: it is what is missing, misspelt.
+        problems = sorted(error.errors(include_url=False), key=lambda p: p["type"] == "missing")
+        told = "; ".join(map(_problem, problems[:MOST_TOLD]))
+        raise PeerWattError(f"{where}: {told.removesuffix('.')}.") from None
 
 
-def _problem(error: ValidationError) -> str:
-    """Return key, value and mend of the first thing that is wrong."""
-    first = error.errors(include_url=False)[0]
-    *above, key = first["loc"]
-    place = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, first["loc"])))
-    if first["type"] == "extra_forbidden":
+def _problem(problem: ErrorDetails) -> str:
+    """Return key, value and mend of what is wrong."""
+    *above, key = problem["loc"]
+    place = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, problem["loc"])))
+    if problem["type"] == "extra_forbidden":
         model = SuiteEntry if above else Suite
         return f"{shown(place)}: {unknown_name('key', shown(str(key)), model.model_fields)}"
-    if first["type"] == "missing":
+    if problem["type"] == "missing":
         examples = {"seeds": "seeds = 10", "budget": "budget = 2_000_000", "entry": "[[entry]]"}
         example = examples.get(str(key), f'{key} = ["NAME"]')
         return f"{shown(place)} is missing: add {example}"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{shown(place)} = {shown(repr(first['input']), 80)}: {message}"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{shown(place)} = {shown(repr(problem['input']), 80)}: {message}"
 
 
 def suite_configs(
