@@ -145,4 +145,9 @@ def test_a_dry_run_shows_the_plan_and_touches_nothing(tmp_path, monkeypatch, cap
     out = capsys.readouterr().out
     assert "24 runs: 24 new; about" in out and f"{ASSUMED_SPEED:,} agent-steps a second" in out
     assert "fontana-v1 ippo + rule" in out
+    monkeypatch.setattr("peerwatt.cli.planning.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", [*words, "--executor", "ray"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "needs Ray: pip install" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -302,8 +302,8 @@ def grown(monkeypatch, base, new, drop):
 
     def add(side, folder, shift, noise):
         def write(pairs, *_):
-            for pair, wanted in pairs:
-                seeds = [seed for seed in wanted if seed not in pair.runs(side)]
+            for item, wanted in pairs:
+                seeds = [seed for seed in wanted if seed not in item.runs(side)]
                 learner(folder, [0.9 - shift + noise[seed] for seed in seeds], seeds=seeds)
 
         return write
@@ -412,6 +412,10 @@ def test_a_record_is_made_again_by_its_checked_fields_alone(tmp_path):
     told = command_for(result, [4, 6], tmp_path)
     assert told.startswith("`peerwatt run --task pilot-v1 --algorithm peerwatt:ippo")
     assert "--seeds 3 --first-seed 4" in told and "evil" not in told
+    brief = words_of(result, 4, 3, brief=True)
+    basics, parsed = parse(RunOptions, brief[1:], "peerwatt run", "")
+    assert resolve(run_config(basics, parsed, 4)).config_hash == result.config_hash
+    assert len(brief) < len(words) / 2
 
 
 @pytest.mark.parametrize(
@@ -440,7 +444,7 @@ def test_what_cannot_be_told_to_another_installation_is_added_by_hand(changes, s
     ],
 )
 def test_critics_that_ask_over_the_network_are_not_set_off(critic):
-    with pytest.raises(PeerWattError, match=r"asks a model at an address .* by hand"):
+    with pytest.raises(PeerWattError, match=r"asks a model that the record .* by hand"):
         check_addable(recorded(critic=critic))
 
 

@@ -287,3 +287,5 @@ def test_a_plan_holds_each_run_once_and_not_too_many(tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "MOST_RUNS", 2)
     found, (problem,) = readable_plans(tmp_path)
     assert not found and "3 runs are more than the 2 that a plan may have" in problem
+    with pytest.raises(PeerWattError, match="3 runs are more than the 2"):
+        Plan("x", (CONFIG,) * 3).save(tmp_path)

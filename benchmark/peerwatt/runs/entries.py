@@ -214,10 +214,7 @@ def checked_run(path: Path, raw: bytes, result: RunResult) -> Run:
 def _find_results(folder: Path) -> list[Path]:
     """Find all results below `folder`, leaving out hidden folders (writes in progress)."""
     if not folder.is_dir():
-        raise PeerWattError(
-            f"{folder}: no such folder of results; `peerwatt run` makes one, or name another with "
-            "--results."
-        )
+        raise PeerWattError(f"{folder}: no such folder of results; `peerwatt run` makes one.")
     paths = sorted(
         path
         for path in folder.rglob(RESULT_FILE)

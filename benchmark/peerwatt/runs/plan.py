@@ -94,8 +94,13 @@ class Plan:
         """Write the plan into `results`, once: the same plan has the same file.
 
         Raises:
-            PeerWattError: the disk refuses.
+            PeerWattError: the disk refuses, or there are too many runs.
         """
+        if len(self.configs) > MOST_RUNS:
+            raise PeerWattError(
+                f"{len(self.configs):,} runs are more than the {MOST_RUNS:,} that a plan may have: "
+                "take several results folders, or fewer seeds."
+            )
         entries = [entry.model_dump(mode="json") for entry in _entries(self.configs)]
         digest = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:12]
         slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.name).stem).strip("-")[:60] or "plan"

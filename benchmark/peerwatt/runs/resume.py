@@ -175,7 +175,7 @@ class Checkpoints:
             for name in REPORTS:
                 if (there := self._file.with_name(name)).exists():
                     with open(there, "r+b", opener=opener) as file:
-                        file.truncate(self.kept["files"][name])
+                        os.truncate(file.fileno(), self.kept["files"][name])
 
     @property
     def due(self) -> bool:

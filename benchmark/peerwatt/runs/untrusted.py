@@ -24,11 +24,11 @@ def opener(path: str | os.PathLike[str], flags: int) -> int:
         descriptor = os.open(path, flags | _FLAGS, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a pipe that nobody reads
-            raise OSError(error.errno, "it is no regular file", str(path)) from None
+            raise OSError(error.errno, f"{Path(path).name} is no regular file", str(path)) from None
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, f"{Path(path).name} is no regular file", str(path))
     return descriptor
 
 

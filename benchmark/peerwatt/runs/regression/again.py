@@ -19,20 +19,22 @@ from peerwatt.plugins.loader import FILE_PREFIX, Kind, find, registry
 from peerwatt.plugins.options import MOST_LEVELS, operational
 from peerwatt.plugins.specs import PROJECT
 from peerwatt.plugins.texts import parse_text
-from peerwatt.runs.config import RunConfig, resolve
+from peerwatt.runs.config import DEFAULT_VALIDATIONS, RunConfig, resolve
 from peerwatt.runs.result import RunResult, full_name
 
 ROLES: tuple[Kind, ...] = ("algorithm", "critic", "mechanism")
+Fields = tuple[dataclasses.Field[Any], ...]
 _NUMBER = r"-[0-9][0-9.e+-]*"
 
 
-def words_of(result: RunResult, first: int, seeds: int) -> list[str]:
-    """Return the arguments of `peerwatt` that make such runs, all options of plugins told.
+def words_of(result: RunResult, first: int, seeds: int, *, brief: bool = False) -> list[str]:
+    """Return the arguments of `peerwatt` that make such runs.
 
     Args:
         result: a run of the entry.
         first: the first seed.
         seeds: how many there are.
+        brief: leave out what the code here takes by default; another installation may take others.
 
     Raises:
         PeerWattError: the task is no registered one, a plugin is of a single file, or an option
@@ -50,12 +52,34 @@ def words_of(result: RunResult, first: int, seeds: int) -> list[str]:
     words += ["--seeds", str(seeds), "--first-seed", str(first)]
     if result.budget:
         words += ["--budget", str(result.budget)]
-    words += ["--validations", str(result.validations)]
-    groups = {role: getattr(result, role).options for role in ROLES} | {"shaping": result.shaping}
-    for group, options in groups.items():
+    if not brief or result.validations != DEFAULT_VALIDATIONS:
+        words += ["--validations", str(result.validations)]
+    groups: list[tuple[str, dict[str, Any], Fields]]
+    groups = [(role, getattr(result, role).options, _fields_here(result, role)) for role in ROLES]
+    groups.append(("shaping", result.shaping, dataclasses.fields(Shaping)))
+    for group, options, fields in groups:
+        known = {field.name: field for field in fields}
         for name, value in options.items():
+            field = known.get(name)
+            if field and (not field.init or (brief and value == _default(field))):
+                continue
             words += _flag(result, group, name, value)
     return words
+
+
+def _fields_here(result: RunResult, role: Kind) -> Fields:
+    """Return the options of a plugin as it is installed here; none where it is not."""
+    try:
+        return _fields(role, full_name(getattr(result, role)))
+    except PeerWattError:
+        return ()
+
+
+def _default(field: dataclasses.Field[Any]) -> object:
+    """Return the default of an option as a record states it."""
+    factory = field.default_factory
+    value = field.default if factory is dataclasses.MISSING else factory()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _flag(result: RunResult, group: str, name: str, value: Any) -> Iterator[str]:
@@ -82,7 +106,7 @@ def command_for(result: RunResult, seeds: list[int], results: Path) -> str:
     Where that cannot be told, what to do instead.
     """
     try:
-        words = words_of(result, seeds[0], seeds[-1] - seeds[0] + 1)
+        words = words_of(result, seeds[0], seeds[-1] - seeds[0] + 1, brief=True)
     except PeerWattError:
         return "the command that you made the others with"
     line = shlex.join(["peerwatt", *words, "--results", str(results)])
@@ -99,7 +123,8 @@ def check_addable(result: RunResult) -> None:
     critic = result.critic
     if _asks(full_name(critic), critic.options):
         raise _by_hand(
-            result, f"the critic {full_name(critic)} asks a model at an address of the record"
+            result,
+            f"the critic {full_name(critic)} asks a model that the record names, or plays it",
         )
     for role in ROLES:
         plugin = getattr(result, role)
@@ -108,7 +133,7 @@ def check_addable(result: RunResult) -> None:
                 raise _by_hand(result, f"{role}.{field.name} has no place in a record")
 
 
-def _fields(role: Kind, name: str) -> tuple[dataclasses.Field[Any], ...]:
+def _fields(role: Kind, name: str) -> Fields:
     factory = find(role, name).spec.load()
     return dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
 

@@ -253,8 +253,8 @@ def missing_runs(
     Args:
         pair: the entries.
         new: folder of NEW.
-        asked: seeds that were looked at so far, where there is a plan of looks; others may still be missing, unless
-            they failed or later ones are there. None without a plan.
+        asked: seeds that were looked at so far, where there is a plan of looks; others may still be
+            missing, unless they failed or later ones are there. None without a plan.
     """
     missing = sorted(pair.runs("base").keys() - pair.runs("new").keys())
     if not missing:
