@@ -61,7 +61,8 @@ def words_of(result: RunResult, first: int, seeds: int, *, brief: bool = False) 
         known = {field.name: field for field in fields}
         for name, value in options.items():
             field = known.get(name)
-            if field and (not field.init or (brief and value == _default(field))):
+            usual = field is not None and value == _default(field)
+            if field and (not field.init or (usual and (brief or field.kw_only))):
                 continue
             words += _flag(result, group, name, value)
     return words
