@@ -278,6 +278,7 @@ def test_it_is_offline_unless_the_user_is_logged_in_or_says_so(
     sink = build("sink", find("sink", "wandb"), options)
     assert sink._mode == mode
     assert sink.destination().startswith("http" if mode == "online" else "offline ")
+    assert sink.outcome().startswith("the runs are at http" if mode == "online" else "not logged")
 
 
 def test_a_missing_wandb_is_told_before_anything_runs(monkeypatch):
