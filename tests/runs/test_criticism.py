@@ -285,6 +285,7 @@ def test_a_critic_that_stops_its_run_ends_it_with_exit_code_2(tmp_path, monkeypa
 def training(tmp_path):
     """A `peerwatt run` whose critic has given some answers."""
     words = [*LINE.split(), "--budget", "500M", "--critic.pause", "0.01", "--shaping.warm", "0"]
+    words += ["--retries", "0"]
     script = f"import sys; sys.argv = ['peerwatt', *{words!r}]\n"
     script += "from peerwatt.cli.main import main; main()"
     process = subprocess.Popen(
