@@ -37,7 +37,8 @@ class Sink(Protocol):
     30 s after the run, its process is killed. The record of the run notes each of these.
 
     It may have a method `destination() -> str`, which says where it brings a run: `peerwatt sync`
-    brings no run to the same destination twice. Without one, its name and options say it.
+    brings no run to the same destination twice. Without one, its name and options say it. It may
+    have a method `outcome() -> str`: one line for the end of a command, such as where its files are.
     """
 
     def start(self, run: Mapping[str, Any]) -> None:
