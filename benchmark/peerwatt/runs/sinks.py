@@ -38,7 +38,7 @@ class Sink(Protocol):
 
     It may have a method `destination() -> str`, which says where it brings a run: `peerwatt sync`
     brings no run to the same destination twice. Without one, its name and options say it. It may
-    have a method `outcome() -> str`: one line for the end of a command, such as where its files are.
+    have a method `outcome() -> str`: one line for the end of a command, such as where files are.
     """
 
     def start(self, run: Mapping[str, Any]) -> None:
