@@ -114,12 +114,12 @@ def test_a_run_that_was_stopped_and_gone_on_with_is_the_same(tmp_path, algorithm
 
 
 SCRIPT = """
-import sys
+import ast, sys
 from pathlib import Path
 from peerwatt.runs.config import RunConfig, resolve
 from peerwatt.runs.execute import execute
 run = resolve(RunConfig("pilot-v1", sys.argv[2], critic=sys.argv[3], budget=int(sys.argv[4]),
-    validations=2, algorithm_options=eval(sys.argv[5])))
+    validations=2, algorithm_options=ast.literal_eval(sys.argv[5])))
 print("begun", flush=True)
 execute(run, Path(sys.argv[1]), checkpoint_seconds=0)
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +40,7 @@ from peerwatt.criticbench.record import (
 from peerwatt.criticbench.subject import Examined
 from peerwatt.criticbench.suite import Suite
 from peerwatt.errors import PeerWattError, shown
+from peerwatt.runs.files import write_whole
 from peerwatt.runs.provenance import environment
 
 MAX_REPEATS = 50
@@ -280,10 +280,8 @@ def write_record(file: Path, record: CriticRecord) -> None:
     Raises:
         PeerWattError: the disk refuses.
     """
-    draft = file.with_name(f".{file.name}-{os.getpid()}")
     try:
-        draft.write_text(record.model_dump_json() + "\n", encoding="utf-8")
-        os.replace(draft, file)
+        write_whole(file, (record.model_dump_json() + "\n").encode())
     except OSError as error:
         raise PeerWattError(
             f"cannot write {file}: {error.strerror}; name another folder with --results."

@@ -16,9 +16,6 @@ from typing import Any
 import numpy as np
 
 from peerwatt.errors import PeerWattError, shown, told
-from peerwatt.runs.files import sync_file as sync_file
-from peerwatt.runs.files import sync_folder as sync_folder
-from peerwatt.runs.files import write_whole as write_whole
 
 CHECKPOINT_FILE = "checkpoint.npz"
 MAX_CHECKPOINT_BYTES = 2**31

@@ -13,14 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.fairness.transcript import TRANSCRIPT_FILE
-from peerwatt.runs.checkpoint import (
-    CHECKPOINT_FILE,
-    MAX_CHECKPOINT_BYTES,
-    pack,
-    sync_file,
-    unpack,
-    write_whole,
-)
+from peerwatt.runs.checkpoint import CHECKPOINT_FILE, MAX_CHECKPOINT_BYTES, pack, unpack
+from peerwatt.runs.files import sync_file, write_whole
 from peerwatt.runs.store import CLOCK_FILE, METRICS_FILE
 from peerwatt.runs.untrusted import opener, read_small
 

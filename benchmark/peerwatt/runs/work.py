@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peerwatt.errors import PeerWattError
 from peerwatt.fairness.transcript import TRANSCRIPT_FILE, locked
-from peerwatt.runs.checkpoint import CHECKPOINT_FILE, sync_folder, write_whole
+from peerwatt.runs.checkpoint import CHECKPOINT_FILE
 from peerwatt.runs.config import ResolvedRun
+from peerwatt.runs.files import sync_folder, write_whole
 from peerwatt.runs.result import RunResult
 from peerwatt.runs.store import (
     CLOCK_FILE,

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins.loader import FILES, registry
-from peerwatt.runs.checkpoint import CHECKPOINT_FILE, write_whole
+from peerwatt.runs.checkpoint import CHECKPOINT_FILE
 from peerwatt.runs.config import ResolvedRun, RunConfig, resolve
 from peerwatt.runs.execute import execute
 from peerwatt.runs.executors import Failure, failure_of
+from peerwatt.runs.files import write_whole
 from peerwatt.runs.stopping import RunStopped, Stop
 from peerwatt.runs.store import RESULT_FILE, work_folder
 from peerwatt.runs.work import WORK_FILES
@@ -158,6 +159,7 @@ def resolved(config: bytes, plugins: Mapping[str, str], cwd: str) -> ResolvedRun
     with contextlib.suppress(OSError):  # only relative paths need it
         os.chdir(cwd)
     registry()
+    # Pickled by the command that is in charge, whose code this machine runs anyway.
     asked: RunConfig = pickle.loads(config)
     return resolve(asked)
 

@@ -17,6 +17,7 @@ from typing import Any
 from peerwatt.errors import PeerWattError
 from peerwatt.plugins.loader import registry
 from peerwatt.runs.executors import Began, Ended, Event, Failure, Job, Lost, Orders, Played
+from peerwatt.runs.executors.variables import variables_set
 from peerwatt.runs.executors.worker import work
 from peerwatt.runs.provenance import own_code
 from peerwatt.runs.stopping import RunStopped, Stop
@@ -27,6 +28,8 @@ LOOK_SECONDS = 2.0
 """How often workers are looked at that say nothing: a child of theirs may hold their pipe open."""
 MOST_STARTS = 3
 """Workers in a row that may end before they could take a job."""
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""Variables of workers: two threads on two cores only wait for each other."""
 _READY = "ready"
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -90,7 +93,7 @@ class _Worker:
         self.connection, inside = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(target=_serve, args=(inside, orders))
         try:
-            with _one_thread(), _without_interrupts():
+            with variables_set(ONE_THREAD), _without_interrupts():
                 self.process.start()
         except OSError as error:
             raise PeerWattError(
@@ -166,22 +169,6 @@ def _end(workers: Sequence[_Worker]) -> None:
             worker.process.kill()
             worker.process.join()
             worker.connection.close()
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let workers spawned within use one thread each: two on two cores only wait for each other."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from typing import Any
 
 from peerwatt.errors import PeerWattError, shown, told
 from peerwatt.runs.executors import ray_sweeper
+from peerwatt.runs.executors.variables import variables_set
 
 CONNECT_SECONDS = 5.0
 """Time for an address to answer at all."""
@@ -59,7 +60,8 @@ def cluster(address: str | None, cpus: int) -> Iterator[Any]:
     Raises:
         PeerWattError: Ray is not installed, or there is no cluster that can be joined.
     """
-    with _environment({} if address is not None else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}):
+    own = {} if address is not None else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    with variables_set(_QUIET | own):
         try:
             import ray
         except ImportError as error:
@@ -108,7 +110,7 @@ def _start(ray: Any, cpus: int, folder: str) -> None:
     # The token keeps other users of this machine out, and Ray from making one in the home folder.
     token = {} if "RAY_AUTH_TOKEN" in os.environ else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
-        with _environment({"TMPDIR": folder, **token}):
+        with variables_set(_QUIET | {"TMPDIR": folder, **token}):
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -306,22 +308,6 @@ def alive(ray: Any) -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
-
-
-@contextlib.contextmanager
-def _environment(more: dict[str, str]) -> Iterator[None]:
-    """Set variables of the environment, and Ray's quiet ones, within the block."""
-    variables = {**_QUIET, **more}
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager
